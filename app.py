@@ -1,0 +1,18 @@
+"""Stowage: the app that API Gateway calls, and the functions behind it."""
+
+import sys
+
+from chalicelib.surfaces import dispatch
+from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
+from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
+from chalicelib.webapp import StowageApp
+from chalicelib.workers import workers
+
+if "chalice.local" in sys.modules:  # under `chalice local`, and never in a deployed function
+    from infra import localdev
+
+    localdev.install()
+
+app = StowageApp("stowage")
+dispatch.mount(app, (STORAGE, PLATFORM))
+app.register_blueprint(workers)

@@ -1,0 +1,70 @@
+"""From the credentials of a request to its principal.
+
+`Authorization: Bearer <key or token>` or `apikey: <key>`. Both present: the key names the tenant and the
+token the user, and two different tenants are refused. Neither: nobody, in the default tenant if there is one.
+Keys are looked up by their SHA-256, so nothing is compared that timing could betray.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+from chalicelib.access import tokens
+from chalicelib.access.cache import MinuteCache
+from chalicelib.access.principals import Principal, Role
+from chalicelib.errors import Unauthorized
+from chalicelib.settings import settings
+from chalicelib.tables.tenants import ApiKey
+
+MAX_KEY_CHARACTERS = 256
+
+_keys: MinuteCache[tuple[Role, str]] = MinuteCache()
+
+
+def key_hash(key: str) -> str:
+    """What is stored of an API key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def authenticate(headers: Mapping[str, str]) -> Principal:
+    """Who sent a request with these (lower-case) headers; raises Unauthorized for a credential that is not valid."""
+    bearer, api_key = _bearer(headers), headers.get("apikey", "").strip()
+    if bearer and api_key:
+        by_key, by_bearer = _principal_of_key(api_key), _principal_of(bearer)
+        if by_key.tenant_id != by_bearer.tenant_id:
+            raise Unauthorized("the key and the token belong to different tenants")
+        return by_bearer
+    if bearer or api_key:
+        return _principal_of(bearer or api_key)
+    tenant_id = settings().default_tenant
+    if not tenant_id:
+        raise Unauthorized("send an API key or a token as `Authorization: Bearer …`")
+    return Principal(Role.NOBODY, tenant_id)
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    value = headers.get("authorization", "").strip()
+    if not value:
+        return ""
+    scheme, _, credential = value.partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        raise Unauthorized("the Authorization header must be `Bearer` and an API key or a token")
+    return credential.strip()
+
+
+def _principal_of(credential: str) -> Principal:
+    return tokens.principal_of(credential) if tokens.looks_like_token(credential) else _principal_of_key(credential)
+
+
+def _principal_of_key(key: str) -> Principal:
+    if len(key) > MAX_KEY_CHARACTERS:
+        raise Unauthorized("the API key is not valid")
+    digest = key_hash(key)
+
+    def load() -> tuple[Role, str] | None:
+        row = ApiKey.read(digest)
+        return (Role(row.role), row.tenant_id or "") if row else None
+
+    known = _keys.get(digest, load)
+    if known is None:
+        raise Unauthorized("the API key is not valid")
+    return Principal(*known)

@@ -1,0 +1,56 @@
+"""May a principal do this to an object: the one place that decides, and the one that words the refusal.
+
+Operations are those of the policy language. Denials follow CONTRACT: what SELECT hides does not exist for the
+caller (404), what is visible but not permitted is 403, and so is every upload; nobody at all is asked for a
+credential (401).
+"""
+
+from enum import StrEnum
+
+from chalicelib.access.principals import Principal, Role
+from chalicelib.errors import Forbidden, ObjectNotFound, StowageError, Unauthorized
+from chalicelib.tables.buckets import Bucket
+
+
+class Operation(StrEnum):
+    SELECT = "SELECT"
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+
+
+def permits(principal: Principal, operation: Operation, bucket: Bucket) -> bool:
+    """The service key may do everything, anyone may read a public bucket, and nothing else is allowed."""
+    return principal.is_service or (operation is Operation.SELECT and bucket.public)
+
+
+def require(principal: Principal, operation: Operation, bucket: Bucket, name: str) -> None:
+    """Raise what the caller is to be told when `operation` on object `name` is not permitted."""
+    if not permits(principal, operation, bucket):
+        raise denial(principal, operation, bucket, name)
+
+
+def denial(principal: Principal, operation: Operation, bucket: Bucket, name: str) -> StowageError:
+    """The refusal of `operation`, which says no more than the caller may know."""
+    if principal.role is Role.NOBODY:
+        return Unauthorized("this needs a credential; send an API key or a token as `Authorization: Bearer …`")
+    uploads = operation in (Operation.INSERT, Operation.UPDATE)
+    if uploads or permits(principal, Operation.SELECT, bucket):
+        return Forbidden(f"this credential may not {operation} in bucket {bucket.name}")
+    return ObjectNotFound(f"there is no object {name} in bucket {bucket.name}")
+
+
+def require_service(principal: Principal, what: str) -> None:
+    """Raise unless the tenant's service key asks."""
+    if principal.role is Role.NOBODY:
+        raise Unauthorized(f"{what} needs the service key; send it as `Authorization: Bearer …`")
+    if not principal.is_service:
+        raise Forbidden(f"{what} needs the service key")
+
+
+def require_admin(principal: Principal, what: str) -> None:
+    """Raise unless a key of the platform asks."""
+    if principal.role is Role.NOBODY:
+        raise Unauthorized(f"{what} needs an admin key; send it as `Authorization: Bearer …`")
+    if principal.role is not Role.ADMIN:
+        raise Forbidden(f"{what} needs an admin key")

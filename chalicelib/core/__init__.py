@@ -1,0 +1,1 @@
+"""What Stowage does, free of HTTP: a module a noun, called by every surface."""

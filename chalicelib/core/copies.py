@@ -1,0 +1,157 @@
+"""Copies and moves: inside a bucket a move re-points the row, everything else copies bytes in the storage.
+
+Up to 100 MB the bytes are copied in one call of the provider; beyond, by a job, part after part. Either way
+the new row lands in one transaction with what belongs to it (the source's row when it is a move, the job's
+end), so that neither a replay nor a kill brings back an object that was overwritten or deleted since.
+"""
+
+from typing import Any
+
+from chalicelib import providers, seam
+from chalicelib.access.permissions import Operation, require
+from chalicelib.access.principals import Principal
+from chalicelib.core import buckets, content, garbage, jobs, objects
+from chalicelib.core.jobs import JobFailed, Step
+from chalicelib.errors import Unavailable
+from chalicelib.providers import Copier, Multipart, Part, Provider
+from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.jobs import Job
+from chalicelib.tables.objects import StoredObject
+from chalicelib.tables.table import Transaction, TransactionFailed
+
+COPY_JOB = "object.copy"
+LARGE = 100_000_000
+# Copied inside S3 in a second or two, far within a job's lease. At most 1,000 parts keep the checkpoint small.
+PART_BYTES = 128 << 20
+MAX_PARTS = 1000
+
+
+def move(principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool) -> StoredObject | Job:
+    """Give an object another name or bucket; gives its row, or the job that does it."""
+    objects.check_names(source, target)
+    if bucket_name == to_bucket:
+        return objects.repoint(principal, buckets.get(principal.tenant_id, bucket_name), source, target, upsert)
+    return _transfer(principal, bucket_name, source, to_bucket, target, upsert, is_move=True)
+
+
+def copy(principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool) -> StoredObject | Job:
+    """Store an object under another name or in another bucket too; gives the new row, or the job that does it."""
+    objects.check_names(source, target)
+    return _transfer(principal, bucket_name, source, to_bucket, target, upsert, is_move=False)
+
+
+def _transfer(
+    principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool, *, is_move: bool
+) -> StoredObject | Job:
+    bucket, found = objects.read_for_write(principal.tenant_id, bucket_name, source)
+    found = objects.permit_existing(principal, Operation.SELECT, bucket, source, found)
+    if is_move:
+        require(principal, Operation.DELETE, bucket, source)
+    into, current = objects.read_for_write(principal.tenant_id, to_bucket, target)
+    objects.permit_upload(principal, into, target, current, upsert)
+    objects.check_size(into, int(found.size))
+    _check_content(into, found)
+    row = _row_for(principal, found, into, target, is_move)
+    if found.size > LARGE:
+        task = {"from": found.attribute_values, "to": row.attribute_values, "bucket": to_bucket, "move": is_move, "upsert": upsert}
+        return jobs.start(COPY_JOB, principal, task)
+    _copy_bytes(providers.internal(), found, row)
+    try:
+        _land(principal, into, row, upsert, found if is_move else None, None)
+    except Exception:
+        garbage.file_quietly(row)
+        raise
+    return row
+
+
+def _check_content(into: Bucket, found: StoredObject) -> None:
+    if into.allowed_mime_types is not None:
+        start = objects.read(found, 0, min(int(found.size), content.SNIFFED_BYTES))
+        content.check_allowed(into, found.content_type, start)
+
+
+def _row_for(principal: Principal, found: StoredObject, into: Bucket, target: str, is_move: bool) -> StoredObject:
+    row = objects.new_row(principal, into, target, found.content_type, found.user_metadata)
+    row.size, row.checksum = found.size, found.checksum
+    if is_move:
+        row.id, row.owner_id, row.created_at = found.id, found.owner_id, found.created_at
+    return row
+
+
+def _copy_bytes(provider: Provider, found: StoredObject, row: StoredObject) -> None:
+    if isinstance(provider, Copier):
+        provider.copy(found.physical_key, row.physical_key)
+    else:
+        provider.put(row.physical_key, provider.read(found.physical_key, 0, int(found.size)), found.content_type)
+
+
+def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, moved: StoredObject | None, job: Job | None) -> None:
+    """Write the row, and in the same transaction remove the source of a move and end the job."""
+    for attempt in range(objects.FLIP_ATTEMPTS):
+        current = StoredObject.read(row.partition, row.name)
+        objects.permit_upload(principal, into, row.name, current, upsert)
+        if moved is None:
+            objects.succeed(row, current)
+        else:
+            row.revision = (current.revision if current else 0) + 1
+        try:
+            with Transaction() as transaction:
+                transaction.put(row, objects.unchanged(current))
+                if moved is not None:
+                    transaction.remove(moved, StoredObject.revision == moved.revision)
+                if job is not None:
+                    jobs.finish_with(transaction, job)
+            return
+        except TransactionFailed as failed:
+            if moved is not None and failed.rows[1] is not None:
+                moved = _still_there(moved, failed.rows[1].row)
+        seam.sleep(seam.jitter(objects.FLIP_BACKOFF * (attempt + 1)))
+    raise Unavailable(f"object {row.name} is being written by too many at once; try again shortly")
+
+
+def _still_there(moved: StoredObject, now_there: StoredObject | None) -> StoredObject:
+    if now_there is None or now_there.version != moved.version:
+        raise Unavailable(f"object {moved.name} was changed while it was moved; try again")
+    return now_there
+
+
+# ---- the job -------------------------------------------------------------------------------------------
+def copy_step(job: Job) -> Step:
+    """One step of a large copy: begin, a part, or the end. Each can be repeated."""
+    found, row = StoredObject(**job.task["from"]), StoredObject(**job.task["to"])
+    provider, size = providers.internal(), int(found.size)
+    if not isinstance(provider, Multipart):
+        _copy_bytes(provider, found, row)
+        return _finish(job, found, row, size)
+    checkpoint = dict(job.checkpoint)
+    if "upload_id" not in checkpoint:
+        upload_id = provider.create_multipart(row.physical_key, row.content_type)
+        return Step({"upload_id": upload_id, "etags": []}, 0, size)
+    part_bytes = max(PART_BYTES, -(-size // MAX_PARTS))
+    offset = len(checkpoint["etags"]) * part_bytes
+    if offset < size:
+        return _copy_part(provider, checkpoint, found, row, offset, min(part_bytes, size - offset))
+    parts = [Part(number, etag) for number, etag in enumerate(checkpoint["etags"], 1)]
+    provider.complete_multipart(row.physical_key, checkpoint["upload_id"], parts)
+    return _finish(job, found, row, size)
+
+
+def _copy_part(provider: Multipart, checkpoint: dict[str, Any], found: StoredObject, row: StoredObject, offset: int, length: int) -> Step:
+    number = len(checkpoint["etags"]) + 1
+    part = provider.copy_part(row.physical_key, checkpoint["upload_id"], number, found.physical_key, offset, length)
+    return Step({**checkpoint, "etags": [*checkpoint["etags"], part.etag]}, offset + length, int(found.size))
+
+
+def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step:
+    principal = Principal.restored(job.task["principal"])
+    try:
+        into = buckets.get(principal.tenant_id, job.task["bucket"])
+        if into.partition != row.partition:
+            raise buckets.not_found(into.name)
+        _land(principal, into, row, job.task["upsert"], found if job.task["move"] else None, job)
+    except Unavailable:
+        raise  # tried again from the checkpoint
+    except Exception as error:
+        garbage.file_quietly(row)
+        raise JobFailed(getattr(error, "message", "the copy could not be finished")) from error
+    return Step(dict(job.checkpoint), size, size, finished=True)

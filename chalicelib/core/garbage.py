@@ -1,0 +1,165 @@
+"""Bytes that no row names any more: filed when they lose their row, removed a day later if that still holds.
+
+A day is longer than any presigned URL lives, so a reader of superseded bytes is never cut off. Filing is safe
+whatever the truth: the collector deletes nothing before it has proved, on one consistent snapshot, that no
+row names the key. Only a move inside a bucket ever gives old bytes a new row, and it writes where to
+(`tables/objects.Placement`) in the same transaction; so when neither the name that was filed nor the place it
+was last moved to names the key, no row does, and none ever will again.
+
+Killed at any step, the collector repeats it: deleting twice is harmless, and a row of garbage goes last.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from chalicelib import providers, seam
+from chalicelib.errors import StowageError
+from chalicelib.tables.garbage import Cursor, Garbage
+from chalicelib.tables.objects import Placement, StoredObject
+from chalicelib.tables.table import Table, call, read_snapshot, write_all
+
+HOUR = 3600
+LIFETIME = 24 * HOUR
+BATCH = 100
+MAX_BACKOFF_HOURS = 24
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run of the collector did, in keys; `left` tells what the storage refused to delete."""
+
+    deleted: int = 0
+    kept: int = 0
+    left: dict[str, str] = field(default_factory=dict)
+    finished: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def entry(partition: str, name: str, version: str, physical_key: str, since: float) -> Garbage:
+    """The row that files a key which lost its row at `since` (epoch seconds).
+
+    Filed late, it falls due in the next hour at the earliest: the collector never looks back at an hour.
+    """
+    due_at = max(since + LIFETIME, seam.timestamp())
+    hour = max(_hour(due_at), _hour(seam.timestamp() + HOUR))
+    return Garbage(hour, physical_key, due_at=due_at, partition=partition, name=name, version=version)
+
+
+def file_quietly(row: StoredObject) -> None:
+    """File the bytes of a row that was not to be, while another error is on its way to the caller."""
+    with suppress(StowageError):  # the sweep finds what could not be filed
+        file_all([entry(row.partition, row.name, row.version, row.physical_key, seam.timestamp())])
+
+
+def file_all(entries: list[Garbage]) -> None:
+    """File several at once."""
+    distinct = {(garbage.hour, garbage.physical_key): garbage for garbage in entries}
+    write_all([(Garbage, {"PutRequest": {"Item": garbage.serialize()}}) for garbage in distinct.values()])
+
+
+def collect(seconds_left: Callable[[], float]) -> Report:
+    """Remove all garbage that is due, oldest hour first, until it is done or time runs out."""
+    report = Report()
+    for hour in _hours():
+        for batch in _due(hour):
+            if seconds_left() <= 0:
+                report.finished = False
+                return report
+            _remove(batch, report)
+        if hour < _hour(seam.timestamp()):
+            Cursor(Cursor.HOUR, Cursor.KEY, next_hour=_next(hour)).save()
+    return report
+
+
+def _hours() -> Iterator[str]:
+    """The hours that may hold garbage, from the oldest not yet emptied to the present one."""
+    cursor = Cursor.read(Cursor.HOUR, Cursor.KEY)
+    hour = cursor.next_hour if cursor else _oldest_hour()
+    while hour and hour <= _hour(seam.timestamp()):
+        yield hour
+        hour = _next(hour)
+
+
+def _oldest_hour() -> str | None:
+    """Before the first run there is no cursor: the hours are looked for once, in the rows themselves."""
+    hours: list[str] = []
+    start: dict[str, Any] = {}
+    while True:
+        page = call("Scan", TableName=Garbage.Meta.table_name, ProjectionExpression="#h", ExpressionAttributeNames={"#h": "hour"}, **start)
+        hours += [item["hour"]["S"] for item in page["Items"]]
+        if "LastEvaluatedKey" not in page:
+            return min(hours, default=None)
+        start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def _due(hour: str) -> Iterator[list[Garbage]]:
+    query = {"KeyConditionExpression": "#h = :h", "ExpressionAttributeNames": {"#h": "hour"}, "Limit": BATCH, "ConsistentRead": True}
+    for page in Garbage.pages(**query, ExpressionAttributeValues={":h": {"S": hour}}):
+        rows = [Garbage.from_raw_data(item) for item in page]
+        yield [row for row in rows if row.due_at <= seam.timestamp()]
+
+
+def _remove(batch: list[Garbage], report: Report) -> None:
+    unneeded = [row for row in batch if not is_named(row)]
+    report.kept += len(batch) - len(unneeded)
+    left = _delete_bytes([row.physical_key for row in unneeded])
+    report.left |= left
+    report.deleted += len(unneeded) - len(left)
+    put_off = [_later(row) for row in unneeded if row.physical_key in left]
+    gone = [row for row in unneeded if row.physical_key not in left]
+    file_all(put_off)
+    write_all([_deletion(Placement, row.partition + Placement.SUFFIX, row.version) for row in gone])
+    write_all([_deletion(Garbage, row.hour, row.physical_key) for row in batch])
+
+
+def is_named(garbage: Garbage) -> bool:
+    """Whether a row names these bytes, on one snapshot of the two places where one could."""
+    name = garbage.name
+    while True:
+        row, placement = read_snapshot(
+            (StoredObject, garbage.partition, name), (Placement, garbage.partition + Placement.SUFFIX, garbage.version)
+        )
+        if row is not None and row.physical_key == garbage.physical_key:
+            return True
+        if placement is None or placement.moved_to == name:
+            return False
+        name = placement.moved_to
+
+
+def _delete_bytes(keys: list[str]) -> dict[str, str]:
+    if not keys:
+        return {}
+    try:
+        return dict(providers.internal().delete(keys))
+    except StowageError as error:
+        return dict.fromkeys(keys, error.code)
+
+
+def _later(row: Garbage) -> Garbage:
+    hours = min(2**row.attempts, MAX_BACKOFF_HOURS)
+    due_at = seam.timestamp() + hours * HOUR
+    return Garbage(
+        _hour(due_at),
+        row.physical_key,
+        due_at=due_at,
+        partition=row.partition,
+        name=row.name,
+        version=row.version,
+        attempts=row.attempts + 1,
+    )
+
+
+def _deletion(model: type[Table], partition: str, sort: str) -> tuple[type[Table], dict[str, Any]]:
+    return model, {"DeleteRequest": {"Key": model.key(partition, sort)}}
+
+
+def _hour(timestamp: float) -> str:
+    return seam.iso(seam.at(timestamp))[:13]
+
+
+def _next(hour: str) -> str:
+    return _hour(seam.moment(f"{hour}:00:00.000000Z").timestamp() + HOUR)

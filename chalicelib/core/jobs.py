@@ -1,0 +1,185 @@
+"""Jobs: work that outlives a request, done in steps whose outcome is stored.
+
+A job is a row; the queue only says that there is something to do. A worker takes the row's lease, runs step
+after step, and stores the checkpoint after each under its fence, so that a second worker or a zombie cannot
+write over it. Killed at any moment, a job loses one step, which every kind must be able to repeat. A job
+whose wake-up was lost is found by the hourly cleanup.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib import aws, seam
+from chalicelib.access.principals import Principal
+from chalicelib.errors import JobNotFound, StowageError
+from chalicelib.observability import logger
+from chalicelib.settings import settings
+from chalicelib.tables.jobs import Job
+from chalicelib.tables.table import ConditionFailed, Transaction
+
+# Seconds. A step must end well within the lease, and a worker stops early enough to hand on.
+LEASE = 120
+RESERVE = 45
+FINISHED_FOR = 7 * 24 * 3600
+STALE_AFTER = 300
+MAX_FAILURES = 6
+MAX_DELAY = 900  # SQS: DelaySeconds
+PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step reached. `done` of `total` is progress; `wait` seconds must pass before the next."""
+
+    checkpoint: dict[str, Any]
+    done: int
+    total: int | None = None
+    finished: bool = False
+    wait: float = 0
+
+
+class JobFailed(Exception):
+    """A step found that the job can never succeed; the message is told to its owner."""
+
+
+Kind = Callable[[Job], Step]
+
+
+def new(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
+    """A job row that is not stored yet: the caller stores it with what it belongs to, then calls `wake`."""
+    now = seam.iso(seam.now())
+    return Job(
+        seam.new_uuid(),
+        tenant_id=principal.tenant_id,
+        kind=kind,
+        status="queued",
+        task={**task, "principal": principal.snapshot()},
+        pending=PENDING,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def start(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
+    """Store a job and wake a worker."""
+    job = new(kind, principal, task)
+    job.put(Job.job_id.does_not_exist())
+    wake(job.job_id)
+    return job
+
+
+def get(principal: Principal, job_id: str) -> Job:
+    """A job of the principal's tenant, for its service key or for who started it; raises JobNotFound."""
+    job = Job.read(job_id)
+    if job is not None and job.tenant_id == principal.tenant_id:
+        started_by = Principal.restored(job.task["principal"])
+        if principal.is_service or (principal.uid is not None and principal.uid == started_by.uid):
+            return job
+    raise JobNotFound(f"there is no job {job_id}")
+
+
+def wake(job_id: str, delay: float = 0) -> None:
+    """Ask for a worker in `delay` seconds. Best effort: the row says that there is work, not the message."""
+    queue = settings().jobs_queue
+    if not queue:
+        return
+    message = {"QueueUrl": queue, "MessageBody": json.dumps({"job_id": job_id}), "DelaySeconds": round(min(delay, MAX_DELAY))}
+    try:
+        aws.client("sqs")._make_api_call("SendMessage", message)
+    except Exception:  # whatever it was, the hourly cleanup wakes the job; failing the request would tell a lie
+        logger().exception("a job could not be woken", extra={"job_id": job_id})
+
+
+def wake_stale() -> int:
+    """Wake every job that should be running and shows no sign of it; gives their number."""
+    before = seam.iso(seam.at(seam.timestamp() - STALE_AFTER))
+    query = {
+        "IndexName": "pending",
+        "KeyConditionExpression": "#p = :p AND updated_at < :before",
+        "ExpressionAttributeNames": {"#p": "pending"},
+        "ExpressionAttributeValues": {":p": {"S": PENDING}, ":before": {"S": before}},
+    }
+    stale = [item["job_id"]["S"] for page in Job.pages(**query) for item in page]
+    for job_id in stale:
+        wake(job_id)
+    return len(stale)
+
+
+def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], float]) -> None:
+    """Run a job until it ends, must wait, or time runs short; then hand it on."""
+    job = Job.read(job_id)
+    if job is None or job.pending is None or not _claim(job):
+        return
+    try:
+        while True:
+            step = kinds[job.kind](job)
+            _store(job, step)
+            if step.finished:
+                return
+            if step.wait or seconds_left() < RESERVE:
+                _release(job, step.wait)
+                return
+    except ConditionFailed:
+        logger().warning("a job was taken over", extra={"job_id": job_id, "kind": job.kind})
+    except JobFailed as error:
+        _end(job, "failed", str(error))
+    except Exception as error:
+        logger().exception("a step failed", extra={"job_id": job_id, "kind": job.kind})
+        _retry(job, error)
+
+
+def finish_with(transaction: Transaction, job: Job) -> None:
+    """End a job in the same transaction as its last effect, so that no replay of the step repeats it."""
+    transaction.change(job, [Job.status.set("done"), *_ended()], Job.fence == job.fence)
+
+
+def _claim(job: Job) -> bool:
+    free = (Job.lease_until < seam.timestamp()) & (Job.fence == job.fence) & Job.pending.exists()
+    try:
+        job.change([Job.status.set("running"), Job.fence.set(job.fence + 1), *_touched(LEASE)], free)
+    except ConditionFailed:
+        return False
+    return True
+
+
+def _store(job: Job, step: Step) -> None:
+    actions = [Job.checkpoint.set(step.checkpoint), Job.done.set(step.done), Job.failures.set(0), *_touched(LEASE)]
+    if step.total is not None:
+        actions.append(Job.total.set(step.total))
+    if step.finished:
+        actions += [Job.status.set("done"), *_ended()]
+    job.change(actions, Job.fence == job.fence)
+
+
+def _release(job: Job, wait: float) -> None:
+    job.change([Job.status.set("queued"), *_touched(0)], Job.fence == job.fence)
+    wake(job.job_id, wait)
+
+
+def _retry(job: Job, error: Exception) -> None:
+    if job.failures + 1 >= MAX_FAILURES:
+        told = error.message if isinstance(error, StowageError) else "it failed repeatedly; the log has the cause"
+        _end(job, "failed", told)
+        return
+    try:
+        job.change([Job.failures.set(job.failures + 1), Job.status.set("queued"), *_touched(0)], Job.fence == job.fence)
+    except ConditionFailed:
+        return
+    wake(job.job_id, 5 * 2**job.failures)
+
+
+def _end(job: Job, status: str, error: str) -> None:
+    try:
+        job.change([Job.status.set(status), Job.error.set(error), *_ended()], Job.fence == job.fence)
+    except ConditionFailed:
+        return
+
+
+def _touched(lease: float) -> list[Any]:
+    return [Job.lease_until.set(seam.timestamp() + lease if lease else 0), Job.updated_at.set(seam.iso(seam.now()))]
+
+
+def _ended() -> list[Any]:
+    return [Job.pending.remove(), Job.expires_at.set(int(seam.timestamp()) + FINISHED_FOR)]

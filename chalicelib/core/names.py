@@ -1,0 +1,112 @@
+"""Names of buckets and objects, and the physical keys made from them.
+
+    objects/{tenant_id}-{bucket}/{name}~{version}
+
+A version is a ULID and no segment of a name may end like one, so a physical key is read back without doubt.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from chalicelib.errors import InvalidName, KeyTooLong
+
+CONTAINER = "objects"
+MAX_NAME_BYTES = 700
+MAX_SEGMENT_BYTES = 200
+MAX_BUCKET_CHARACTERS = 100
+# A static route lies beside `/storage/object/{bucket}`, and API Gateway prefers it (tests hold the two together).
+RESERVED_BUCKETS = frozenset({"move", "copy"})
+
+_BUCKET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_VERSION_SUFFIX = re.compile(r"~[0-9A-Za-z]{26}(?=/|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def check_bucket_name(name: str) -> str:
+    """`name`, or InvalidName: 1 to 100 of letters, digits, `.`, `_`, `-`, not starting with `.`."""
+    if not 1 <= len(name) <= MAX_BUCKET_CHARACTERS or not _BUCKET.fullmatch(name):
+        raise InvalidName(f"a bucket name has 1 to {MAX_BUCKET_CHARACTERS} letters, digits, '.', '_' or '-' and does not start with '.'")
+    if name in RESERVED_BUCKETS:
+        raise InvalidName(f"'{name}' is a word of the API and cannot name a bucket")
+    return name
+
+
+def check_object_name(name: str) -> str:
+    """`name`, already percent-decoded once, or InvalidName saying which rule it breaks (FEATURES F8.18)."""
+    if not name:
+        raise InvalidName("an object needs a name")
+    _check_characters(name, "a name")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidName(f"a name has at most {MAX_NAME_BYTES} bytes of UTF-8")
+    if name.startswith("/"):
+        raise InvalidName("a name does not start with '/'")
+    if name.endswith(".uploading"):
+        raise InvalidName("a name does not end in '.uploading'")
+    if _VERSION_SUFFIX.search(name):
+        raise InvalidName("no part of a name ends in '~' and 26 letters or digits: that is how versions are told")
+    for segment in name.split("/"):
+        _check_segment(segment)
+    return name
+
+
+def _check_characters(text: str, what: str) -> None:
+    if _CONTROL.search(text):
+        raise InvalidName(f"{what} has no control characters")
+    for character in "\\?#":
+        if character in text:
+            raise InvalidName(f"{what} has no '{character}'")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidName(f"{what} is valid Unicode: no lone surrogates") from None
+
+
+def _check_segment(segment: str) -> None:
+    # Decoded once more, as a careless proxy would: `%2e%2e` must not become `..` further on.
+    if segment in (".", "..") or unquote(segment) in (".", ".."):
+        raise InvalidName("no part of a name is '.' or '..'")
+    if segment.endswith((".", " ")):
+        raise InvalidName("no part of a name ends in a dot or a space")
+    if len(segment.encode()) > MAX_SEGMENT_BYTES:
+        raise InvalidName(f"no part of a name is longer than {MAX_SEGMENT_BYTES} bytes of UTF-8")
+
+
+def check_prefix(prefix: str) -> str:
+    """A prefix of names: it may stop anywhere, so only characters and length are checked."""
+    if prefix:
+        _check_characters(prefix, "a prefix")
+        if len(prefix.encode()) > MAX_NAME_BYTES:
+            raise InvalidName(f"a prefix has at most {MAX_NAME_BYTES} bytes of UTF-8")
+    return prefix
+
+
+def physical_key(tenant_id: str, bucket: str, name: str, version: str, limit: int) -> str:
+    """Where the bytes of one version lie; raises KeyTooLong beyond the provider's `limit` of bytes."""
+    key = f"{CONTAINER}/{tenant_id}-{bucket}/{name}~{version}"
+    excess = len(key.encode()) - limit
+    if excess > 0:
+        room = len(name.encode()) - excess
+        raise KeyTooLong(f"the storage of this bucket has room for names of {room} bytes", max_name_bytes=room)
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a physical key says of the bytes that lie there."""
+
+    tenant_id: str
+    bucket: str
+    name: str
+    version: str
+
+
+_PHYSICAL_KEY = re.compile(
+    rf"{CONTAINER}/(?P<tenant_id>[0-9a-f-]{{36}})-(?P<bucket>[^/]+)/(?P<name>.+)~(?P<version>[0-9A-Z]{{26}})", re.DOTALL
+)
+
+
+def placed(key: str) -> Placed | None:
+    """The inverse of `physical_key`; None for a key that it did not make."""
+    match = _PHYSICAL_KEY.fullmatch(key)
+    return Placed(**match.groupdict()) if match else None

@@ -1,0 +1,280 @@
+"""Objects: rows that each name one immutable version of bytes.
+
+A write stores new bytes under a new physical key and then flips the row in one conditional write, so a reader
+gets the old version or the new one, whole. Killed before the flip, a write leaves an orphan; killed after it,
+the write has happened. Superseded bytes are left to the stream (`core/changes.py`); nothing is deleted here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pynamodb.expressions.condition import Condition
+
+from chalicelib import providers, seam
+from chalicelib.access.permissions import Operation, permits, require
+from chalicelib.access.principals import Principal
+from chalicelib.core import buckets, content, garbage, names
+from chalicelib.errors import InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TooLarge, Unavailable
+from chalicelib.settings import settings
+from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.objects import Placement, StoredObject
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together
+
+MAX_DELETED_AT_ONCE = 1000
+READ_TOGETHER = 100  # AWS limit: BatchGetItem keys
+FLIP_ATTEMPTS = 40
+FLIP_BACKOFF = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is to be stored. `user_metadata` is JSON text; without `upsert` an existing object is kept."""
+
+    body: bytes
+    content_type: str
+    user_metadata: str | None = None
+    upsert: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object and the bucket that it was found in."""
+
+    bucket: Bucket
+    row: StoredObject
+
+
+# ---- reading -------------------------------------------------------------------------------------------
+def find(principal: Principal, bucket_name: str, name: str) -> Found:
+    """An object that the principal may read; raises ObjectNotFound, BucketNotFound, Unauthorized.
+
+    The bucket is the one of a minute ago: only when it seems to hold no such object is it read anew, since
+    its name may have been taken by another bucket since.
+    """
+    names.check_object_name(name)
+    bucket = buckets.recent(principal.tenant_id, bucket_name)
+    require(principal, Operation.SELECT, bucket, name)
+    row = StoredObject.read(bucket.partition, name)
+    if row is None:
+        current = buckets.get(principal.tenant_id, bucket_name)
+        if current.bucket_id != bucket.bucket_id:
+            return find(principal, bucket_name, name)
+        raise missing(bucket_name, name)
+    return Found(bucket, row)
+
+
+def read(row: StoredObject, offset: int, length: int) -> bytes:
+    """Bytes of an object; raises BytesMissing, StorageUnavailable."""
+    return providers.internal().read(row.physical_key, offset, length)
+
+
+# ---- writing -------------------------------------------------------------------------------------------
+def store(principal: Principal, bucket_name: str, name: str, upload: Upload) -> tuple[StoredObject, bool]:
+    """Store an object; gives its row, and whether it is new. Raises what `permit_upload` and the checks raise."""
+    names.check_object_name(name)
+    bucket, current = read_for_write(principal.tenant_id, bucket_name, name)
+    permit_upload(principal, bucket, name, current, upload.upsert)
+    check_size(bucket, len(upload.body))
+    content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
+    row = new_row(principal, bucket, name, upload.content_type, upload.user_metadata)
+    row.size, row.checksum = len(upload.body), hashlib.sha256(upload.body).hexdigest()
+    providers.internal().put(row.physical_key, upload.body, upload.content_type)
+    return row, flip(principal, bucket, row, current, upload.upsert)
+
+
+def flip(principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool) -> bool:
+    """Make `row` the object of its name, in place of `current`; gives whether it is new.
+
+    Another writer in between is met by asking again: may this principal still, over what is there now? Bytes
+    that get no row are filed as garbage, which is safe even if the flip did happen.
+    """
+    try:
+        for attempt in range(FLIP_ATTEMPTS):
+            succeed(row, current)
+            try:
+                row.put(unchanged(current))
+                return current is None
+            except ConditionFailed as failed:
+                current = failed.row
+            if current is not None and current.version == row.version:
+                return row.revision == 1  # ours: the answer to an earlier attempt was lost
+            permit_upload(principal, bucket, row.name, current, upsert)
+            seam.sleep(seam.jitter(FLIP_BACKOFF * (attempt + 1)))
+        raise Unavailable(f"object {row.name} is being written by too many at once; try again shortly")
+    except Exception:
+        garbage.file_quietly(row)
+        raise
+
+
+def change(principal: Principal, bucket_name: str, name: str, changes: dict[str, Any]) -> StoredObject:
+    """Set `content_type` or `user_metadata` (JSON text) of an object, whose bytes and version stay."""
+    names.check_object_name(name)
+    bucket, row = read_for_write(principal.tenant_id, bucket_name, name)
+    while True:
+        row = permit_existing(principal, Operation.UPDATE, bucket, name, row)
+        if "content_type" in changes:
+            content.check_allowed(bucket, changes["content_type"], b"")
+        read_revision = row.revision
+        for attribute, value in changes.items():
+            setattr(row, attribute, value)
+        row.revision, row.updated_at = read_revision + 1, seam.iso(seam.now())
+        try:
+            row.put(StoredObject.revision == read_revision)
+            return row
+        except ConditionFailed as failed:
+            row = failed.row
+
+
+def delete(principal: Principal, bucket_name: str, name: str) -> None:
+    """Remove an object; raises ObjectNotFound, BucketNotFound, Forbidden, Unauthorized."""
+    names.check_object_name(name)
+    bucket, row = read_for_write(principal.tenant_id, bucket_name, name)
+    _delete(principal, bucket, name, row)
+
+
+def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) -> list[StowageError | None]:
+    """Remove up to 1,000 objects one by one; gives, for each path in order, the error or None."""
+    if len(paths) > MAX_DELETED_AT_ONCE:
+        raise InvalidRequest(f"at most {MAX_DELETED_AT_ONCE} paths are deleted at once")
+    bucket = buckets.get(principal.tenant_id, bucket_name)
+    outcomes: list[StowageError | None] = []
+    for start in range(0, len(paths), READ_TOGETHER):
+        batch = paths[start : start + READ_TOGETHER]
+        rows = _read_valid(bucket, batch)
+        outcomes += [_outcome(principal, bucket, path, rows.pop(path, None)) for path in batch]
+    return outcomes
+
+
+def _read_valid(bucket: Bucket, paths: Sequence[str]) -> dict[str, StoredObject | None]:
+    valid = list(dict.fromkeys(path for path in paths if _is_name(path)))
+    rows = read_together(*((StoredObject, bucket.partition, path) for path in valid)) if valid else []
+    return dict(zip(valid, rows, strict=True))
+
+
+def _is_name(path: str) -> bool:
+    try:
+        return bool(names.check_object_name(path))
+    except StowageError:
+        return False
+
+
+def _outcome(principal: Principal, bucket: Bucket, path: str, row: StoredObject | None) -> StowageError | None:
+    try:
+        _delete(principal, bucket, names.check_object_name(path), row)
+        return None
+    except StowageError as error:
+        return error
+
+
+def _delete(principal: Principal, bucket: Bucket, name: str, row: StoredObject | None) -> None:
+    while True:
+        row = permit_existing(principal, Operation.DELETE, bucket, name, row)
+        try:
+            row.remove(StoredObject.revision == row.revision)
+            return
+        except ConditionFailed as failed:
+            if failed.row is None:
+                return  # gone: by us, if an answer was lost, or by another
+            row = failed.row
+
+
+# ---- moving --------------------------------------------------------------------------------------------
+def repoint(principal: Principal, bucket: Bucket, source: str, target: str, upsert: bool) -> StoredObject:
+    """Give an object another name in its bucket: the new row names the old bytes, in one transaction."""
+    for attempt in range(FLIP_ATTEMPTS):
+        old, current = read_together((StoredObject, bucket.partition, source), (StoredObject, bucket.partition, target))
+        old = permit_existing(principal, Operation.DELETE, bucket, source, old)
+        require(principal, Operation.SELECT, bucket, source)
+        if source == target:
+            return old
+        permit_upload(principal, bucket, target, current, upsert)
+        row = StoredObject(**old.attribute_values)
+        row.name, row.updated_at = target, seam.iso(seam.now())
+        row.revision = max(old.revision, current.revision if current else 0) + 1
+        try:
+            with Transaction() as transaction:
+                transaction.remove(old, StoredObject.revision == old.revision)
+                transaction.put(row, unchanged(current))
+                transaction.put(Placement(bucket.partition + Placement.SUFFIX, row.version, moved_to=target))
+            return row
+        except TransactionFailed:
+            seam.sleep(seam.jitter(FLIP_BACKOFF * (attempt + 1)))
+    raise Unavailable(f"object {source} is being written by too many at once; try again shortly")
+
+
+def check_names(*each: str) -> None:
+    """Raise InvalidName for the first that cannot name an object."""
+    for name in each:
+        names.check_object_name(name)
+
+
+# ---- what the above share ------------------------------------------------------------------------------
+def read_for_write(tenant_id: str, bucket_name: str, name: str) -> tuple[Bucket, StoredObject | None]:
+    """Bucket and object as they stand, in one consistent read wherever the bucket is the one last seen."""
+    known = buckets.recent(tenant_id, bucket_name)
+    bucket, row = read_together((Bucket, tenant_id, bucket_name), (StoredObject, known.partition, name))
+    if bucket is None or bucket.bucket_id != known.bucket_id:
+        bucket = buckets.get(tenant_id, bucket_name)
+        row = StoredObject.read(bucket.partition, name)
+    buckets.remember(bucket)
+    return bucket, row
+
+
+def permit_upload(principal: Principal, bucket: Bucket, name: str, current: StoredObject | None, upsert: bool) -> None:
+    require(principal, Operation.UPDATE if current else Operation.INSERT, bucket, name)
+    if current and not upsert:
+        raise ObjectExists(f"there is an object {name} in bucket {bucket.name} already")
+
+
+def permit_existing(principal: Principal, operation: Operation, bucket: Bucket, name: str, row: StoredObject | None) -> StoredObject:
+    if row is None and permits(principal, Operation.SELECT, bucket):
+        raise missing(bucket.name, name)
+    require(principal, operation, bucket, name)
+    if row is None:
+        raise missing(bucket.name, name)
+    return row
+
+
+def check_size(bucket: Bucket, size: int) -> None:
+    limit = bucket.size_limit or settings().max_upload_size
+    if size > limit:
+        raise TooLarge(f"bucket {bucket.name} takes objects of at most {limit} bytes, and this has {size}", limit=limit)
+
+
+def new_row(principal: Principal, bucket: Bucket, name: str, content_type: str, user_metadata: str | None) -> StoredObject:
+    """A row for new bytes of `name`, whose size and checksum the caller fills in."""
+    now, version = seam.iso(seam.now()), seam.new_version()
+    limit = providers.internal().max_key_bytes
+    return StoredObject(
+        bucket.partition,
+        name,
+        id=seam.new_uuid(),
+        version=version,
+        revision=1,
+        bucket=bucket.name,
+        physical_key=names.physical_key(bucket.tenant_id, bucket.name, name, version, limit),
+        content_type=content_type,
+        user_metadata=user_metadata,
+        owner_id=principal.uid,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def succeed(row: StoredObject, current: StoredObject | None) -> None:
+    """Take over what an object keeps when its bytes are replaced: identity, owner, birth."""
+    if current is None:
+        row.revision = 1
+        return
+    row.revision = current.revision + 1
+    row.id, row.owner_id, row.created_at = current.id, current.owner_id, current.created_at
+
+
+def unchanged(current: StoredObject | None) -> Condition:
+    return StoredObject.name.does_not_exist() if current is None else StoredObject.revision == current.revision
+
+
+def missing(bucket_name: str, name: str) -> ObjectNotFound:
+    return ObjectNotFound(f"there is no object {name} in bucket {bucket_name}")

@@ -1,0 +1,140 @@
+"""Everything that can go wrong and be told to a caller: one class a kind, with its code and HTTP status.
+
+An error is raised where it is known and turned into an answer in one place (`surfaces/http.py`), in the
+format of the surface that was called. Messages are for the caller: they never carry a secret, a physical key
+or the text of an inner exception. The README's table of errors is made from this module.
+"""
+
+from typing import Any, ClassVar
+
+
+class StowageError(Exception):
+    """A failure with a stable `code`, an HTTP `status`, a `message` for people and `details` for programs."""
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+# 400: the request itself is wrong, and sending it again will not help
+class InvalidRequest(StowageError):
+    code, status = "InvalidRequest", 400
+
+
+class InvalidName(StowageError):
+    code, status = "InvalidName", 400
+
+
+class KeyTooLong(StowageError):
+    code, status = "KeyTooLong", 400
+
+
+class InvalidCursor(StowageError):
+    code, status = "InvalidCursor", 400
+
+
+# 401 and 403: who asks, and may they
+class Unauthorized(StowageError):
+    code, status = "Unauthorized", 401
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="stowage"'}
+
+
+class Forbidden(StowageError):
+    code, status = "Forbidden", 403
+
+
+# 404: there is none, or none for this caller
+class RouteNotFound(StowageError):
+    code, status = "RouteNotFound", 404
+
+
+class BucketNotFound(StowageError):
+    code, status = "BucketNotFound", 404
+
+
+class ObjectNotFound(StowageError):
+    code, status = "ObjectNotFound", 404
+
+
+class StorageNotFound(StowageError):
+    code, status = "StorageNotFound", 404
+
+
+class JobNotFound(StowageError):
+    code, status = "JobNotFound", 404
+
+
+class TenantNotFound(StowageError):
+    code, status = "TenantNotFound", 404
+
+
+class MethodNotAllowed(StowageError):
+    code, status = "MethodNotAllowed", 405
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.headers = {"Allow": allow}  # type: ignore[misc]  # the one error whose header depends on the route
+
+
+# 409 and 412: the present state does not allow it
+class BucketExists(StowageError):
+    code, status = "BucketExists", 409
+
+
+class BucketNotEmpty(StowageError):
+    code, status = "BucketNotEmpty", 409
+
+
+class BucketFixed(StowageError):
+    code, status = "BucketFixed", 409
+
+
+class ObjectExists(StowageError):
+    code, status = "ObjectExists", 409
+
+
+class PreconditionFailed(StowageError):
+    code, status = "PreconditionFailed", 412
+
+
+# 413 to 416: the bytes are not acceptable
+class TooLarge(StowageError):
+    code, status = "TooLarge", 413
+
+
+class UnsupportedType(StowageError):
+    code, status = "UnsupportedType", 415
+
+
+class RangeNotSatisfiable(StowageError):
+    code, status = "RangeNotSatisfiable", 416
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.headers = {"Content-Range": f"bytes */{size}"}  # type: ignore[misc]  # RFC 9110 §15.5.17
+
+
+# 5xx: our side, or what we stand on; sending it again may help
+class InternalError(StowageError):
+    code, status = "InternalError", 500
+
+
+class Unavailable(StowageError):
+    code, status = "Unavailable", 503
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class StorageUnavailable(Unavailable):
+    code = "StorageUnavailable"
+
+
+class BytesMissing(StowageError):
+    """The row names bytes that the storage says it does not hold."""
+
+    code, status = "BytesMissing", 503
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "60"}

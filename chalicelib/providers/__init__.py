@@ -1,0 +1,125 @@
+"""Where bytes live: the contract that every provider keeps, and the providers that this installation uses.
+
+A provider stores immutable bytes under physical keys and knows no tenant, bucket or row. It does one thing:
+retries, limits and caching wrap it. What a provider can do beyond `Provider` it says by implementing one of
+the small protocols below (`isinstance(provider, Presigner)`), never by a flag or a method that raises.
+One conformance suite (`tests/contract`) runs against all of them, on real servers.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
+from chalicelib.settings import settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What a provider knows of an object: `size` bytes, the provider's own ETag."""
+
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One entry of a listing: physical key and `size` in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stored part of a multipart upload: `number` from 1, the provider's ETag for it."""
+
+    number: int
+    etag: str
+
+
+class Provider(Protocol):
+    """The smallest contract that works. All methods raise StorageUnavailable when the storage cannot answer."""
+
+    max_key_bytes: int
+    """Longest physical key in UTF-8 bytes."""
+
+    def put(self, key: str, body: bytes, content_type: str) -> None:
+        """Store `body` whole, durably, or not at all; a reader never sees a part of it."""
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset`; raises BytesMissing when there is no such object."""
+
+    def stat(self, key: str) -> Stat | None:
+        """Size and ETag, or None when there is no such object (a definite answer, not a failure)."""
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Remove objects; a missing one is removed already. Gives the keys that stayed, with the cause."""
+
+    def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Every object whose key starts with `prefix` and sorts after `after`, in UTF-8 byte order."""
+
+
+@runtime_checkable
+class Copier(Protocol):
+    """Copies inside the storage, without the bytes passing through here."""
+
+    max_copy_bytes: int
+
+    def copy(self, source: str, target: str) -> None:
+        """Store the object `source` as `target` too; raises BytesMissing."""
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """Hands out URLs that work without credentials until they expire."""
+
+    def presign_get(self, key: str, expires_in: int, content_type: str, disposition: str) -> str:
+        """A URL that answers GET with the object under this type and disposition, for `expires_in` seconds."""
+
+    def presign_put(self, key: str, expires_in: int, headers: Mapping[str, str]) -> str:
+        """A URL that takes one PUT carrying exactly `headers`, for `expires_in` seconds."""
+
+
+@runtime_checkable
+class Multipart(Protocol):
+    """Builds an object from parts that are stored one by one."""
+
+    min_part_bytes: int
+    """Every part but the last has at least this many bytes."""
+    max_part_bytes: int
+    max_parts: int
+
+    def create_multipart(self, key: str, content_type: str) -> str:
+        """Begin an upload to `key`; gives the provider's upload id."""
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> Part:
+        """Store part `number` (again: it replaces the earlier one)."""
+
+    def copy_part(self, key: str, upload_id: str, number: int, source: str, offset: int, length: int) -> Part:
+        """Store a range of the object `source` as part `number`."""
+
+    def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
+        """Make the object of its parts, in order; a second call after success succeeds."""
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Give up the upload and free its parts; aborting one that is gone succeeds."""
+
+
+@lru_cache(maxsize=1)
+def internal() -> Provider:
+    """The storage of every bucket that names none: `STOWAGE_STORAGE_PROVIDER`."""
+    chosen = settings()
+    if chosen.storage_provider == "filesystem":
+        from chalicelib.providers.filesystem import Filesystem
+
+        return Filesystem(chosen.storage_root)
+    from chalicelib.providers.s3 import S3
+
+    return S3(
+        chosen.s3_bucket,
+        region=chosen.s3_region,
+        endpoint=chosen.s3_endpoint,
+        access_key=chosen.s3_access_key,
+        secret_key=chosen.s3_secret_key,
+    )

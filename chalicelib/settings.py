@@ -1,0 +1,88 @@
+"""What an installation chooses, read from `STOWAGE_*` once.
+
+The table in README is made from the fields and their comments; a field here is a row there.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+# API Gateway hands Lambda at most 6 MB, base64 included, each way: about 4.4 MB of bytes.
+PAYLOAD_LIMIT = 4_400_000
+GIGABYTE = 1_000_000_000
+STORAGE_PROVIDERS = ("filesystem", "s3")
+
+
+class SettingsError(Exception):
+    """The environment does not describe a working installation; the message says which variable to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One installation. Sizes in bytes, times in seconds."""
+
+    table_prefix: str = "stowage"
+    """Every table is called `{prefix}-{noun}`."""
+    storage_provider: str = "filesystem"
+    """Where buckets without a `storage_id` keep their bytes: `filesystem` or `s3`."""
+    storage_root: str = ".data/files"
+    """The folder of the `filesystem` provider."""
+    s3_bucket: str = ""
+    """The internal bucket of the `s3` provider."""
+    s3_endpoint: str = ""
+    """Set for anything that is not AWS, or leave empty."""
+    s3_region: str = ""
+    """Empty: the region of the function."""
+    s3_access_key: str = ""
+    """Empty: the credentials of the function."""
+    s3_secret_key: str = ""
+    """Belongs to `STOWAGE_S3_ACCESS_KEY`."""
+    master_key: str = ""
+    """32 bytes in base64, the root of every derived key. Empty: read from `STOWAGE_MASTER_KEY_PARAMETER`."""
+    master_key_parameter: str = ""
+    """Name of the SSM SecureString that holds the master key."""
+    default_tenant: str = ""
+    """The tenant of requests that carry no credential. Empty: such requests are refused."""
+    public_url: str = ""
+    """Absolute base of the URLs in answers. Empty: taken from the request."""
+    cors_origins: str = "*"
+    """Comma-separated origins that browsers may call from; credentials are allowed only when they are named."""
+    max_body: int = PAYLOAD_LIMIT
+    """Largest request or answer body."""
+    max_upload_size: int = 5 * GIGABYTE
+    """Largest object."""
+    jobs_queue: str = ""
+    """URL of the queue that wakes the job worker."""
+    event_bus: str = ""
+    """Name of the EventBridge bus for `object.*` events. Empty: none are published."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+
+    def __post_init__(self) -> None:
+        if self.storage_provider not in STORAGE_PROVIDERS:
+            raise SettingsError(f"STOWAGE_STORAGE_PROVIDER is {self.storage_provider!r}; use one of: {', '.join(STORAGE_PROVIDERS)}")
+        if self.storage_provider == "s3" and not self.s3_bucket:
+            raise SettingsError("STOWAGE_S3_BUCKET names the internal bucket and is required when STOWAGE_STORAGE_PROVIDER is s3")
+        if not 0 < self.max_body <= PAYLOAD_LIMIT:
+            raise SettingsError(f"STOWAGE_MAX_BODY must lie between 1 and {PAYLOAD_LIMIT}: Lambda carries no more")
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    """Settings from `environment`; raises SettingsError naming the variable at fault."""
+    chosen: dict[str, str | int] = {}
+    for name, kind in Settings.__annotations__.items():
+        variable = f"STOWAGE_{name.upper()}"
+        value = environment.get(variable, "").strip()
+        if not value:
+            continue
+        if kind is int and not (value.isascii() and value.isdigit()):
+            raise SettingsError(f"{variable} must be a whole number of bytes, not {value!r}")
+        chosen[name] = int(value) if kind is int else value
+    return Settings(**chosen)  # type: ignore[arg-type]  # each value has just been given its field's type
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process."""
+    return read(os.environ)

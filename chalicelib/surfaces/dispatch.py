@@ -1,0 +1,148 @@
+"""The way of every request: find the route, know the caller, call the view, word the answer, log one line."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from chalicelib import seam
+from chalicelib.access.principals import Role
+from chalicelib.errors import Forbidden, InternalError, MethodNotAllowed, RouteNotFound, StowageError
+from chalicelib.observability import count, logger
+from chalicelib.settings import settings
+from chalicelib.surfaces.http import Request, json_answer
+from chalicelib.surfaces.routes import Route, Surface, named
+from chalicelib.webapp import Answer, Event, StowageApp, Stream
+
+EXPOSED_HEADERS = (
+    "Accept-Ranges, Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After, Tus-Extension, Tus-Max-Size,"
+    " Tus-Resumable, Tus-Version, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset, x-chunk-max, x-next-cursor,"
+    " x-object-size, x-request-id"
+)
+PREFLIGHT_LIFETIME = 7200  # Chromium keeps none longer
+CATCH_ALL = "/{path+}"
+
+
+def mount(app: StowageApp, surfaces: Iterable[Surface]) -> None:
+    """Register every path of the surfaces, and the catch-all that answers the rest with 404."""
+    last = None
+    for surface in surfaces:
+        by_path: dict[str, dict[str, Route]] = defaultdict(dict)
+        for route in surface.routes:
+            by_path[route.path][route.method] = route
+        for path, methods in by_path.items():
+            app.mount(path, _dispatcher(surface, methods))
+        last = surface
+    if last is not None:
+        for path in ("/", CATCH_ALL):
+            app.mount(path, _dispatcher(last, {}))
+
+
+def _dispatcher(surface: Surface, methods: dict[str, Route]) -> Callable[[Event], Answer]:
+    def dispatch(event: Event) -> Answer:
+        started = seam.timestamp()
+        request = Request(event, event["requestContext"].get("requestId") or seam.new_uuid())
+        answer = _answer(surface, methods, request)
+        answer.headers.update(_common_headers(request))
+        _log(request, answer, seam.timestamp() - started)
+        return answer
+
+    return dispatch
+
+
+def _answer(surface: Surface, methods: dict[str, Route], request: Request) -> Answer:
+    try:
+        if request.method == "OPTIONS" and methods and "OPTIONS" not in methods:
+            return _preflight(methods)
+        return _call(_route(methods, request), request)
+    except StowageError as error:
+        return _error_answer(surface, request, error)
+    except Exception:
+        logger().exception("a request failed", extra={"request_id": request.request_id, "route": request.resource})
+        return _error_answer(
+            surface, request, InternalError("something went wrong on our side; try again, and report the request id if it stays")
+        )
+
+
+def _route(methods: dict[str, Route], request: Request) -> Route:
+    if not methods:
+        raise RouteNotFound("there is no such route; GET /openapi.json lists them all")
+    route = methods.get(request.method)
+    if route is None:
+        allowed = ", ".join([*methods, "OPTIONS"])
+        raise MethodNotAllowed(f"this route answers {allowed}", allow=allowed)
+    return route
+
+
+def _call(route: Route, request: Request) -> Answer:
+    if route.needs_credential:
+        principal = request.principal
+        if route.needs_tenant and principal.role is Role.ADMIN:
+            raise Forbidden("an admin key manages tenants; use a key or token of the tenant itself")
+    view = named(route.view)
+    answer: Answer = view(request, request.parse(named(route.body))) if route.body else view(request)
+    return answer
+
+
+def _error_answer(surface: Surface, request: Request, error: StowageError) -> Answer:
+    answer = json_answer(error.status, surface.render(error, request.request_id), error.headers)
+    if request.method == "HEAD":
+        answer.body = b""
+    return answer
+
+
+def _preflight(methods: dict[str, Route]) -> Answer:
+    allowed = ", ".join([*methods, "OPTIONS"])
+    return Answer(
+        204,
+        headers={
+            "Allow": allowed,
+            "Access-Control-Allow-Methods": allowed,
+            "Access-Control-Max-Age": str(PREFLIGHT_LIFETIME),
+        },
+    )
+
+
+def _common_headers(request: Request) -> dict[str, str]:
+    headers = {"x-request-id": request.request_id, "X-Content-Type-Options": "nosniff", "Access-Control-Expose-Headers": EXPOSED_HEADERS}
+    origins = [origin.strip() for origin in settings().cors_origins.split(",")]
+    origin = _first(request, "origin")
+    if "*" in origins:
+        headers["Access-Control-Allow-Origin"] = "*"
+    else:
+        headers["Vary"] = "Origin"
+        if origin in origins:
+            headers |= {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
+    wanted = _first(request, "access-control-request-headers")
+    if request.method == "OPTIONS" and wanted and "Access-Control-Allow-Origin" in headers and wanted.isprintable() and wanted.isascii():
+        headers["Access-Control-Allow-Headers"] = wanted
+    return headers
+
+
+def _first(request: Request, header: str) -> str:
+    try:
+        return request.headers.get(header, "")
+    except StowageError:  # a request that contradicts itself has been refused already
+        return ""
+
+
+def _log(request: Request, answer: Answer, seconds: float) -> None:
+    body: Any = answer.body
+    size = body.length if isinstance(body, Stream) else len(body)
+    line = {
+        "request_id": request.request_id,
+        "method": request.method,
+        "route": request.resource,
+        "status": answer.status_code,
+        "tenant_id": _tenant(request),
+        "duration_ms": round(seconds * 1000, 1),
+        "bytes_out": size,
+    }
+    logger().info("request", extra=line)
+    status = answer.status_code
+    counted = {"Requests": 1, "ClientErrors": int(400 <= status < 500), "ServerErrors": int(status >= 500), "LatencyMs": seconds * 1000}
+    count(counted, "api")
+
+
+def _tenant(request: Request) -> str | None:
+    principal = request.__dict__.get("principal")  # cached_property: absent when nobody was authenticated
+    return principal.tenant_id if principal else None

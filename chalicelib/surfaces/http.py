@@ -1,0 +1,201 @@
+"""From a proxy event to a request, and from what a view gives or raises to an answer: the same for all surfaces."""
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from chalicelib.access.credentials import authenticate
+from chalicelib.access.principals import Principal
+from chalicelib.errors import InvalidName, InvalidRequest, TooLarge
+from chalicelib.settings import settings
+from chalicelib.webapp import Answer, Event
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+JSON = "application/json"
+MAX_JSON_BYTES = 1_000_000
+# Headers that say one thing: two different values are a contradiction and not a list (RFC 9110 §5.3).
+SINGLE_HEADERS = (
+    "apikey",
+    "authorization",
+    "content-length",
+    "content-type",
+    "if-modified-since",
+    "if-range",
+    "if-unmodified-since",
+    "range",
+    "x-metadata",
+    "x-upsert",
+)
+LARGER_BODIES = (
+    "send it in chunks of at most {limit} bytes (POST /storage/v1/upload/tus or /storage/upload/resumable),"
+    " or directly (POST /storage/upload/direct)"
+)
+
+Model = TypeVar("Model", bound="BaseModel")
+
+
+class Request:
+    """One HTTP request. Header names are lower-case; `body` is whole and within the limit."""
+
+    def __init__(self, event: Event, request_id: str) -> None:
+        context = event["requestContext"]
+        self.event = event
+        self.request_id = request_id
+        self.method: str = context["httpMethod"]
+        self.resource: str = context["resourcePath"]
+        self.stage: str = context.get("stage") or ""
+        self._multi_headers = _multi_headers(event)
+
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        """Values by lower-case name; lists joined by commas. Raises InvalidRequest on a contradiction."""
+        for name in SINGLE_HEADERS:
+            if len(set(self._multi_headers.get(name, ()))) > 1:
+                raise InvalidRequest(f"the header {name} is given more than once, with different values")
+        return {name: values[0] if len(values) == 1 else ", ".join(values) for name, values in self._multi_headers.items()}
+
+    @cached_property
+    def query(self) -> dict[str, str]:
+        """Query values by name. Raises InvalidRequest when one is given twice or is not text."""
+        given = self.event.get("multiValueQueryStringParameters") or {}
+        for name, values in given.items():
+            if len(set(values)) > 1:
+                raise InvalidRequest(f"the parameter {name[:80]} is given more than once")
+            if any("\ufffd" in value or not _is_text(value) for value in (name, *values)):
+                raise InvalidRequest("a parameter is not valid UTF-8")
+        return {name: values[-1] for name, values in given.items()}
+
+    def path(self, name: str) -> str:
+        """A path parameter, percent-decoded once; raises InvalidName."""
+        value = (self.event.get("pathParameters") or {}).get(name)
+        if value is None:
+            raise InvalidName("the path is not valid percent-encoded UTF-8")
+        return str(value)
+
+    @cached_property
+    def principal(self) -> Principal:
+        """Who calls; raises Unauthorized."""
+        return authenticate(self.headers)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The raw body; raises TooLarge beyond the platform's limit."""
+        raw = self.event.get("body")
+        limit = settings().max_body
+        if not raw:
+            return b""
+        body = _base64(raw) if self.event.get("isBase64Encoded") else raw.encode()
+        if len(body) > limit:
+            raise TooLarge(f"a request carries at most {limit} bytes; " + LARGER_BODIES.format(limit=limit), limit=limit)
+        return body
+
+    @property
+    def base_url(self) -> str:
+        """The API's absolute base, stage included, without a slash at its end."""
+        if settings().public_url:
+            return settings().public_url.rstrip("/")
+        host = self.headers.get("host") or self.event["requestContext"].get("domainName", "localhost")
+        scheme = self.headers.get("x-forwarded-proto", "http" if self.stage == "local" else "https")
+        in_stage_path = ".execute-api." in host
+        return f"{scheme}://{host}" + (f"/{self.stage}" if in_stage_path and self.stage else "")
+
+    def parse(self, model: type[Model]) -> Model:
+        """The JSON body as `model`; raises InvalidRequest naming each field that is wrong."""
+        from pydantic import ValidationError
+
+        document = self._json()
+        try:
+            return model.model_validate(document)
+        except ValidationError as error:
+            problems = [
+                {"field": ".".join(str(step) for step in problem["loc"])[:200], "message": problem["msg"]}
+                for problem in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+            ]
+            what = "; ".join(f"{problem['field'] or 'body'}: {problem['message']}" for problem in problems[:3])
+            raise InvalidRequest(what, fields=problems) from None
+
+    def _json(self) -> Any:
+        if len(self.body) > MAX_JSON_BYTES:
+            raise TooLarge(f"a JSON body has at most {MAX_JSON_BYTES} bytes", limit=MAX_JSON_BYTES)
+        return parsed_json(self.body, "the body")
+
+
+def parsed_json(text: bytes, what: str) -> Any:
+    """What a JSON text says; raises InvalidRequest. NaN, infinities and lone surrogates, which Python would take, are refused."""
+    try:
+        document = json.loads(text.decode(), parse_constant=_refused, parse_float=_finite)
+        if b"\\u" in text:  # only an escape can make a lone surrogate
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
+    except UnicodeError:
+        raise InvalidRequest(f"{what} is not valid UTF-8") from None
+    except RecursionError:
+        raise InvalidRequest(f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is not JSON: {error}"[:300]) from None
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is out of range")
+    return number
+
+
+def json_answer(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer carrying `document` as compact JSON."""
+    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return Answer(status, body, {"Content-Type": JSON, **(headers or {})})
+
+
+def flag(text: str | None, what: str) -> bool:
+    """`true` or `false` from a header or parameter (absent: false); raises InvalidRequest."""
+    value = (text or "false").strip().lower()
+    if value not in ("true", "false", "1", "0"):
+        raise InvalidRequest(f"{what} is true or false")
+    return value in ("true", "1")
+
+
+def whole_number(text: str | None, what: str, default: int) -> int:
+    """A number from a parameter; raises InvalidRequest. At most 18 digits, so that no later sum surprises."""
+    if text is None:
+        return default
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise InvalidRequest(f"{what} is a whole number")
+    return int(text)
+
+
+def _multi_headers(event: Event) -> dict[str, list[str]]:
+    given = event.get("multiValueHeaders") or {}
+    headers: dict[str, list[str]] = {}
+    for name, values in given.items():
+        headers.setdefault(name.lower(), []).extend(str(value) for value in values)
+    for name, value in (event.get("headers") or {}).items():
+        headers.setdefault(name.lower(), [str(value)])
+    return headers
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("the body did not arrive whole") from None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What belongs to no seed: health, OpenAPI, jobs, and the tenants of the installation."""

@@ -1,0 +1,60 @@
+"""What a route is: one line of a surface's table.
+
+A surface's table (`surfaces/storage/routes.py`) says everything that dispatch and OpenAPI need. Views and
+models are named, not imported: a cold start pays only for the module of the route that is called.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from chalicelib.errors import StowageError
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter or header: its JSON `schema`, for OpenAPI."""
+
+    name: str
+    where: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path. `view` and `body` name a function and a Pydantic model as `module:name`.
+
+    `answers` maps each status to the TypedDict it carries (`module:name`), None where it has no JSON;
+    `errors` are what else it may answer, beside those that every route of its surface can.
+    """
+
+    method: str
+    path: str
+    view: str
+    summary: str
+    answers: Mapping[int, str | None]
+    body: str | None = None
+    raw_body: str | None = None
+    parameters: tuple[Parameter, ...] = ()
+    errors: tuple[type[StowageError], ...] = ()
+    needs_tenant: bool = True
+    needs_credential: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """A set of routes that share an error format: `render` gives the JSON of an error and a request id."""
+
+    name: str
+    routes: tuple[Route, ...]
+    render: Callable[[StowageError, str], dict[str, Any]]
+
+
+@cache
+def named(reference: str) -> Any:
+    """What `module:name` stands for."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,1 @@
+"""The storage surface (seed 002): `/storage/*`."""

@@ -1,0 +1,69 @@
+"""Buckets over HTTP."""
+
+from typing import TYPE_CHECKING
+
+from chalicelib.access.permissions import require_service
+from chalicelib.core import buckets
+from chalicelib.core.buckets import BucketSettings
+from chalicelib.errors import BucketFixed, StorageNotFound
+from chalicelib.surfaces.http import Request, flag, json_answer
+from chalicelib.tables.buckets import Bucket
+from chalicelib.webapp import Answer
+
+if TYPE_CHECKING:
+    from chalicelib.surfaces.storage import models
+
+
+def create(request: Request, body: "models.CreateBucket") -> Answer:
+    require_service(request.principal, "creating a bucket")
+    _only_internal(body.storage_id)
+    bucket = buckets.create(request.principal.tenant_id, body.name, BucketSettings(**body.chosen()))
+    return json_answer(201, shown(bucket))
+
+
+def list_all(request: Request) -> Answer:
+    require_service(request.principal, "listing the buckets")
+    return json_answer(200, [shown(bucket) for bucket in buckets.all_of(request.principal.tenant_id)])
+
+
+def get(request: Request) -> Answer:
+    return json_answer(200, shown(buckets.visible(request.principal, request.path("bucket"))))
+
+
+def change(request: Request, body: "models.ChangeBucket") -> Answer:
+    require_service(request.principal, "changing a bucket")
+    name = request.path("bucket")
+    if body.name is not None and body.name != name:
+        raise BucketFixed("a bucket keeps its name; create another and move its objects")
+    _only_internal(body.storage_id)
+    return json_answer(200, shown(buckets.change(request.principal.tenant_id, name, body.chosen())))
+
+
+def delete(request: Request) -> Answer:
+    require_service(request.principal, "deleting a bucket")
+    job = buckets.delete(request.principal, request.path("bucket"), flag(request.query.get("if_empty"), "if_empty"))
+    return json_answer(200, {"job_id": job.job_id})
+
+
+def shown(bucket: Bucket) -> "models.Bucket":
+    """A bucket under both of the seed's spellings."""
+    return {
+        "id": bucket.bucket_id,
+        "name": bucket.name,
+        "visibility": "public" if bucket.public else "private",
+        "public": bucket.public,
+        "max_file_size": bucket.size_limit,
+        "file_size_limit": bucket.size_limit,
+        "allowed_mimes": bucket.allowed_mime_types,
+        "allowed_mime_types": bucket.allowed_mime_types,
+        "storage_id": None,
+        "object_count": int(bucket.object_count),
+        "total_size_bytes": int(bucket.total_size_bytes),
+        "created_at": bucket.created_at,
+        "updated_at": bucket.updated_at,
+    }
+
+
+def _only_internal(storage_id: str | None) -> None:
+    if storage_id is not None:
+        raise StorageNotFound(f"there is no storage {storage_id}")

@@ -1,0 +1,219 @@
+"""What the storage surface takes (Pydantic models) and gives (TypedDicts); OpenAPI is made from both."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
+
+from chalicelib.core import content, names
+from chalicelib.core.listing import Row
+from chalicelib.core.objects import MAX_DELETED_AT_ONCE
+from chalicelib.errors import StowageError
+
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {letter + "B": 1000**power for power, letter in enumerate("KMGT", 1)}
+_UNITS |= {letter + "IB": 1024**power for power, letter in enumerate("KMGT", 1)}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMGT]?I?B?)", re.IGNORECASE)
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match is None or match[2].upper() not in _UNITS:
+            raise ValueError("a size is a number of bytes or such as '20MB' or '5 MiB'")
+        return int(float(match[1]) * _UNITS[match[2].upper()])
+    return value
+
+
+def _checked(check: Any) -> AfterValidator:
+    """A rule of the core as a Pydantic validator."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return check(value)
+        except StowageError as error:
+            raise ValueError(error.message) from None
+
+    return AfterValidator(validate)
+
+
+def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+    content.metadata_text(metadata)
+    return metadata
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_bytes, json_schema_input_type=int | str),
+    Field(gt=0, le=5 * 10**12, description="Bytes, or a text such as `20MB` (10^6) or `5 MiB` (2^20)."),
+]
+BucketName = Annotated[str, Field(min_length=1, max_length=names.MAX_BUCKET_CHARACTERS)]
+ObjectName = Annotated[str, Field(min_length=1, max_length=names.MAX_NAME_BYTES), _checked(names.check_object_name)]
+MediaType = Annotated[str, Field(min_length=3, max_length=content.MAX_TYPE_CHARACTERS), _checked(content.check_type)]
+MediaTypes = Annotated[list[Annotated[str, _checked(content.check_pattern)]], Field(max_length=100)]
+Metadata = Annotated[
+    dict[str, JsonValue], _checked(_small), Field(description=f"Any JSON object of at most {content.MAX_METADATA_BYTES} bytes.")
+]
+
+
+class Body(BaseModel):
+    """A JSON body: no silent conversions (`"true"` is not true), unknown fields ignored."""
+
+    model_config = ConfigDict(
+        strict=True, extra="ignore", defer_build=True, serialize_by_alias=True, validate_by_name=True, validate_by_alias=True
+    )
+
+
+class BucketFields(Body):
+    """A bucket's settings, in either spelling of the seed."""
+
+    visibility: Literal["public", "private"] | None = None
+    public: bool | None = None
+    max_file_size: Size | None = None
+    file_size_limit: Size | None = None
+    allowed_mimes: MediaTypes | None = None
+    allowed_mime_types: MediaTypes | None = None
+    storage_id: str | None = Field(None, max_length=64, description="None: the internal storage.")
+
+    @model_validator(mode="after")
+    def _spellings_agree(self) -> "BucketFields":
+        if self.public is not None and self.visibility is not None and self.public != (self.visibility == "public"):
+            raise ValueError("public and visibility say different things")
+        for first, second in (("max_file_size", "file_size_limit"), ("allowed_mimes", "allowed_mime_types")):
+            if {first, second} <= self.model_fields_set and getattr(self, first) != getattr(self, second):
+                raise ValueError(f"{first} and {second} say different things")
+        return self
+
+    def chosen(self) -> dict[str, Any]:
+        """What was given, under the core's names."""
+        given = self.model_fields_set
+        chosen: dict[str, Any] = {}
+        if self.visibility is not None:
+            chosen["visibility"] = self.visibility
+        elif self.public is not None:
+            chosen["visibility"] = "public" if self.public else "private"
+        for name, spellings in (
+            ("file_size_limit", ("file_size_limit", "max_file_size")),
+            ("allowed_mime_types", ("allowed_mime_types", "allowed_mimes")),
+        ):
+            for spelling in spellings:
+                if spelling in given:
+                    chosen[name] = getattr(self, spelling)
+        return chosen
+
+
+class CreateBucket(BucketFields):
+    """A new bucket."""
+
+    name: BucketName
+
+
+class ChangeBucket(BucketFields):
+    """Settings to change; what is left out stays. `null` lifts a limit."""
+
+    name: BucketName | None = None
+
+
+class Relocate(Body):
+    """A copy or a move."""
+
+    bucket: BucketName
+    source: ObjectName = Field(alias="from")
+    target: ObjectName = Field(alias="to")
+    to_bucket: BucketName | None = Field(None, description="Left out: the same bucket.")
+
+
+class DeleteMany(Body):
+    """Objects to delete."""
+
+    paths: list[Annotated[str, Field(max_length=4096)]] = Field(max_length=MAX_DELETED_AT_ONCE)
+
+
+class ChangeObject(Body):
+    """What of an object to change. `user_metadata` replaces what was there; `null` removes it."""
+
+    user_metadata: Metadata | None = None
+    content_type: MediaType | None = None
+
+    @model_validator(mode="after")
+    def _something_to_change(self) -> "ChangeObject":
+        if not self.model_fields_set:
+            raise ValueError("give user_metadata, content_type or both")
+        if "content_type" in self.model_fields_set and self.content_type is None:
+            raise ValueError("content_type cannot be removed")
+        return self
+
+
+class Bucket(TypedDict):
+    """A bucket. Counters follow writes by a second or so. Sizes in bytes; null: no limit of its own, any type."""
+
+    id: str
+    name: str
+    visibility: Literal["public", "private"]
+    public: bool
+    max_file_size: int | None
+    file_size_limit: int | None
+    allowed_mimes: list[str] | None
+    allowed_mime_types: list[str] | None
+    storage_id: str | None
+    object_count: int
+    total_size_bytes: int
+    created_at: str
+    updated_at: str
+
+
+class Stored(TypedDict):
+    """An object that was just stored. `checksum` is the SHA-256 in hex."""
+
+    id: str
+    name: str
+    size: int
+    content_type: str
+    checksum: str | None
+    version: str
+
+
+class Object(TypedDict):
+    """An object. `size` bytes; `checksum` SHA-256 in hex; times in UTC."""
+
+    id: str
+    name: str
+    bucket: str
+    version: str
+    size: int
+    content_type: str
+    checksum: str | None
+    owner_id: str | None
+    user_metadata: dict[str, Any] | None
+    created_at: str
+    updated_at: str
+
+
+class JobStarted(TypedDict):
+    """Work that goes on: see `GET /jobs/{job_id}`."""
+
+    job_id: str
+
+
+class Problem(TypedDict):
+    """Why one of several could not be done."""
+
+    code: str
+    message: str
+
+
+class Deleted(TypedDict):
+    """The outcome for one path; `error` null: it is gone."""
+
+    path: str
+    error: Problem | None
+
+
+class Nothing(TypedDict):
+    """An empty object."""
+
+
+Buckets = list[Bucket]
+Rows = list[Row]
+Outcomes = list[Deleted]

@@ -1,0 +1,215 @@
+"""The storage surface's routes, with all that dispatch and OpenAPI need to know of them (CONTRACT "Storage surface")."""
+
+from typing import Any
+
+from chalicelib.errors import (
+    BucketExists,
+    BucketFixed,
+    BucketNotEmpty,
+    BucketNotFound,
+    BytesMissing,
+    InvalidCursor,
+    InvalidName,
+    KeyTooLong,
+    ObjectExists,
+    ObjectNotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    StorageNotFound,
+    StorageUnavailable,
+    StowageError,
+    TooLarge,
+    UnsupportedType,
+)
+from chalicelib.surfaces.routes import Parameter, Route, Surface
+
+_BUCKETS = "chalicelib.surfaces.storage.buckets:"
+_OBJECTS = "chalicelib.surfaces.storage.objects:"
+_MODELS = "chalicelib.surfaces.storage.models:"
+
+_NUMBER = {"type": "integer"}
+_FLAG = {"type": "string", "enum": ["true", "false", "1", "0"]}
+_UPSERT = Parameter("x-upsert", "header", "Whether an existing object may be replaced.", _FLAG)
+_NOT_THERE = Parameter("If-None-Match", "header", "`*`: the object must not exist.", {"type": "string", "const": "*"})
+_WRITING = (
+    Parameter("x-upsert", "header", "`false`: an existing object is kept, and the answer is 409. Default `true`.", _FLAG),
+    _NOT_THERE,
+    Parameter("x-metadata", "header", "The base64 of a JSON object, at most 4 KB of it: `user_metadata`."),
+)
+_READING = (
+    Parameter("download", "query", "Ask browsers to save it, under this name if one is given."),
+    Parameter("Range", "header", "A single range of bytes, as `bytes=0-99` or `bytes=-100`."),
+    Parameter("If-Range", "header", "An ETag or a date: the range only if the object is still that one."),
+    Parameter("If-Match", "header", "ETags."),
+    Parameter("If-None-Match", "header", "ETags."),
+    Parameter("If-Modified-Since", "header", "An HTTP date."),
+    Parameter("If-Unmodified-Since", "header", "An HTTP date."),
+)
+_LISTING = (
+    Parameter("prefix", "query", "Only names that start with it."),
+    Parameter("delimiter", "query", "`/`: fold what lies below folders.", {"type": "string", "enum": ["", "/"]}),
+    Parameter("limit", "query", "Rows a page.", _NUMBER | {"minimum": 1, "maximum": 1000, "default": 100}),
+    Parameter("offset", "query", "Rows to pass over.", _NUMBER | {"minimum": 0, "maximum": 10_000, "default": 0}),
+    Parameter("cursor", "query", "`x-next-cursor` of the page before."),
+)
+_DOWNLOADED: dict[int, str | None] = {200: None, 206: None, 302: None, 304: None}
+_DOWNLOAD_ERRORS: tuple[type[StowageError], ...] = (
+    InvalidName,
+    BucketNotFound,
+    ObjectNotFound,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    BytesMissing,
+    StorageUnavailable,
+)
+_UPLOAD_ERRORS: tuple[type[StowageError], ...] = (
+    InvalidName,
+    KeyTooLong,
+    BucketNotFound,
+    ObjectExists,
+    TooLarge,
+    UnsupportedType,
+    StorageUnavailable,
+)
+
+
+def _render(error: StowageError, request_id: str) -> dict[str, Any]:
+    shown: dict[str, Any] = {"code": error.code, "message": error.message, "request_id": request_id}
+    return shown | {"details": error.details} if error.details else shown
+
+
+def _downloads(path: str, view: str, needs_credential: bool) -> tuple[Route, Route]:
+    get, head = (
+        Route(
+            method,
+            path,
+            view,
+            summary,
+            answers,
+            parameters=_READING,
+            errors=_DOWNLOAD_ERRORS,
+            needs_credential=needs_credential,
+        )
+        for method, summary, answers in (
+            ("GET", "Download an object", _DOWNLOADED),
+            ("HEAD", "What a download would say, without its bytes", {200: None, 304: None}),
+        )
+    )
+    return get, head
+
+
+ROUTES = (
+    Route(
+        "POST",
+        "/storage/buckets",
+        _BUCKETS + "create",
+        "Create a bucket",
+        {201: _MODELS + "Bucket"},
+        body=_MODELS + "CreateBucket",
+        errors=(BucketExists, InvalidName, StorageNotFound),
+    ),
+    Route("GET", "/storage/buckets", _BUCKETS + "list_all", "List the buckets", {200: _MODELS + "Buckets"}),
+    Route(
+        "GET",
+        "/storage/buckets/{bucket}",
+        _BUCKETS + "get",
+        "Show a bucket",
+        {200: _MODELS + "Bucket"},
+        errors=(BucketNotFound, InvalidName),
+    ),
+    Route(
+        "PUT",
+        "/storage/buckets/{bucket}",
+        _BUCKETS + "change",
+        "Change a bucket's settings",
+        {200: _MODELS + "Bucket"},
+        body=_MODELS + "ChangeBucket",
+        errors=(BucketNotFound, BucketFixed, InvalidName, StorageNotFound),
+    ),
+    Route(
+        "DELETE",
+        "/storage/buckets/{bucket}",
+        _BUCKETS + "delete",
+        "Delete a bucket and all objects in it",
+        {200: _MODELS + "JobStarted"},
+        parameters=(Parameter("if_empty", "query", "`true`: only if it holds no object.", _FLAG),),
+        errors=(BucketNotFound, BucketNotEmpty, InvalidName),
+    ),
+    Route(
+        "POST",
+        "/storage/object/{bucket}/{path+}",
+        _OBJECTS + "upload",
+        "Upload an object, as the body or as the one file of a form",
+        {200: _MODELS + "Stored", 201: _MODELS + "Stored"},
+        raw_body="*/*",
+        parameters=_WRITING,
+        errors=_UPLOAD_ERRORS,
+    ),
+    *_downloads("/storage/object/{bucket}/{path+}", _OBJECTS + "download", needs_credential=True),
+    Route(
+        "DELETE",
+        "/storage/object/{bucket}/{path+}",
+        _OBJECTS + "delete",
+        "Delete an object",
+        {200: _MODELS + "Nothing"},
+        errors=(InvalidName, BucketNotFound, ObjectNotFound),
+    ),
+    *_downloads("/storage/public/{tenant_id}/{bucket}/{path+}", _OBJECTS + "download_public", needs_credential=False),
+    Route(
+        "GET",
+        "/storage/object-info/{bucket}/{path+}",
+        _OBJECTS + "show",
+        "Show what is known of an object",
+        {200: _MODELS + "Object"},
+        errors=(InvalidName, BucketNotFound, ObjectNotFound),
+    ),
+    Route(
+        "PATCH",
+        "/storage/object-info/{bucket}/{path+}",
+        _OBJECTS + "change",
+        "Change an object's type or metadata",
+        {200: _MODELS + "Object"},
+        body=_MODELS + "ChangeObject",
+        errors=(InvalidName, BucketNotFound, ObjectNotFound, UnsupportedType),
+    ),
+    Route(
+        "GET",
+        "/storage/objects/{bucket}",
+        _OBJECTS + "list_page",
+        "List objects by name",
+        {200: _MODELS + "Rows"},
+        parameters=_LISTING,
+        errors=(InvalidName, InvalidCursor, BucketNotFound),
+    ),
+    Route(
+        "DELETE",
+        "/storage/objects/{bucket}",
+        _OBJECTS + "delete_many",
+        "Delete up to 1,000 objects",
+        {200: _MODELS + "Outcomes"},
+        body=_MODELS + "DeleteMany",
+        errors=(BucketNotFound, InvalidName),
+    ),
+    Route(
+        "POST",
+        "/storage/object/move",
+        _OBJECTS + "move",
+        "Give an object another name or bucket",
+        {200: _MODELS + "Object", 202: _MODELS + "JobStarted"},
+        body=_MODELS + "Relocate",
+        parameters=(_UPSERT, _NOT_THERE),
+        errors=(*_UPLOAD_ERRORS, ObjectNotFound, BytesMissing),
+    ),
+    Route(
+        "POST",
+        "/storage/object/copy",
+        _OBJECTS + "copy",
+        "Store an object a second time",
+        {200: _MODELS + "Object", 202: _MODELS + "JobStarted"},
+        body=_MODELS + "Relocate",
+        parameters=(_UPSERT, _NOT_THERE),
+        errors=(*_UPLOAD_ERRORS, ObjectNotFound, BytesMissing),
+    ),
+)
+
+SURFACE = Surface("storage", ROUTES, _render)

@@ -1,0 +1,42 @@
+"""Buckets by tenant and name.
+
+`bucket_id` is new each time a name is taken, so a deleted and re-created bucket shares nothing with the one
+before. The counters are changed by the stream of the objects table alone: approximate, never a condition.
+"""
+
+from typing import ClassVar
+
+from chalicelib.tables.table import JSONAttribute, NumberAttribute, Table, UnicodeAttribute, table_name
+
+
+class Bucket(Table):
+    """One bucket. `allowed_mime_types` None: any. `file_size_limit` bytes, None: the installation's."""
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("buckets")
+
+    tenant_id = UnicodeAttribute(hash_key=True)
+    name = UnicodeAttribute(range_key=True)
+    bucket_id = UnicodeAttribute()
+    revision = NumberAttribute()
+    visibility = UnicodeAttribute()
+    file_size_limit = NumberAttribute(null=True)
+    allowed_mime_types = JSONAttribute(null=True)
+    object_count = NumberAttribute(default=0)
+    total_size_bytes = NumberAttribute(default=0)
+    created_at = UnicodeAttribute()
+    updated_at = UnicodeAttribute()
+
+    @property
+    def public(self) -> bool:
+        return self.visibility == "public"
+
+    @property
+    def size_limit(self) -> int | None:
+        """Bytes, or None for the installation's limit. (A number attribute reads back as int or float.)"""
+        return None if self.file_size_limit is None else int(self.file_size_limit)
+
+    @property
+    def partition(self) -> str:
+        """The partition of the objects table that holds this bucket's rows."""
+        return f"{self.tenant_id}#{self.bucket_id}"

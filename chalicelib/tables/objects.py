@@ -1,0 +1,48 @@
+"""Objects by bucket and name: the row is the truth, the bytes lie where its `physical_key` says.
+
+partition key  `{tenant_id}#{bucket_id}`      sort key  the object's name
+`version`      names the bytes: a ULID, new with every write of bytes, part of the physical key
+`revision`     counts the changes of the row: every write is conditional on the one that was read
+
+A move inside a bucket re-points: the new row names the old bytes. `Placement` says which row that is, in the
+same transaction, so that the garbage collector can prove that no row names a key (`core/garbage.py`).
+"""
+
+from typing import ClassVar
+
+from chalicelib.tables.table import NumberAttribute, Table, UnicodeAttribute, table_name
+
+
+class StoredObject(Table):
+    """One object. `size` bytes; `checksum` SHA-256 in hex; `user_metadata` JSON text."""
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("objects")
+
+    partition = UnicodeAttribute(hash_key=True)
+    name = UnicodeAttribute(range_key=True)
+    id = UnicodeAttribute()
+    version = UnicodeAttribute()
+    revision = NumberAttribute()
+    bucket = UnicodeAttribute()
+    physical_key = UnicodeAttribute()
+    size = NumberAttribute()
+    content_type = UnicodeAttribute()
+    checksum = UnicodeAttribute(null=True)
+    owner_id = UnicodeAttribute(null=True)
+    user_metadata = UnicodeAttribute(null=True)
+    created_at = UnicodeAttribute()
+    updated_at = UnicodeAttribute()
+
+
+class Placement(Table):
+    """Which name a moved version now has. Lies in the objects table under `{partition}#moved`, by version."""
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("objects")
+
+    partition = UnicodeAttribute(hash_key=True)
+    version = UnicodeAttribute(range_key=True, attr_name="name")
+    moved_to = UnicodeAttribute()
+
+    SUFFIX: ClassVar[str] = "#moved"

@@ -1,0 +1,34 @@
+"""Tenants and the keys that speak for them."""
+
+from typing import ClassVar
+
+from chalicelib.tables.table import Table, UnicodeAttribute, table_name
+
+
+class Tenant(Table):
+    """The unit of isolation. `jwt_secret` is sealed (`access/sealing.py`)."""
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("tenants")
+
+    tenant_id = UnicodeAttribute(hash_key=True)
+    name = UnicodeAttribute()
+    jwt_secret = UnicodeAttribute()
+    jwt_audience = UnicodeAttribute(default="authenticated")
+    created_at = UnicodeAttribute()
+
+
+class ApiKey(Table):
+    """A key by the SHA-256 of its text: the text itself is shown once and kept nowhere.
+
+    `role` is `service`, `anon` or `admin`; an admin key belongs to the platform and has no tenant.
+    """
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("api-keys")
+
+    key_hash = UnicodeAttribute(hash_key=True)
+    tenant_id = UnicodeAttribute(null=True)
+    key_id = UnicodeAttribute()
+    role = UnicodeAttribute()
+    created_at = UnicodeAttribute()

@@ -1,0 +1,151 @@
+"""What tests stand on: an embedded AWS provisioned from the deployed template, a clock, a counter of AWS calls."""
+
+import base64
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MASTER_KEY = base64.b64encode(bytes(range(32))).decode()
+os.environ.update(
+    STOWAGE_MASTER_KEY=MASTER_KEY,
+    STOWAGE_STORAGE_PROVIDER="filesystem",
+    STOWAGE_LOG_LEVEL="CRITICAL",
+    POWERTOOLS_METRICS_DISABLED="true",
+)
+
+from chalicelib import aws, providers, seam, settings  # noqa: E402  # settings are read once: the environment comes first
+from chalicelib.access import cache  # noqa: E402
+from infra import stack  # noqa: E402
+from tests.client import Client  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.EmbeddedAWS]:
+    """MiniStack with Stowage's tables, queues, bucket and bus, and this process's environment turned to it."""
+    made = stack.EmbeddedAWS(tmp_path_factory.mktemp("aws"))
+    made.start()
+    try:
+        stack.provision(made, stack.local_template())
+        names = stack.outputs(made)
+        os.environ.update(
+            made.environment(),
+            STOWAGE_STORAGE_PROVIDER="s3",
+            STOWAGE_S3_BUCKET=names["InternalBucket"],
+            STOWAGE_JOBS_QUEUE=names["JobsQueueUrl"],
+            STOWAGE_EVENT_BUS=names["EventBusName"],
+        )
+        _read_environment_again()
+        yield made
+    finally:
+        made.stop()
+
+
+def _read_environment_again() -> None:
+    for cached in (settings.settings, aws.session, aws.client, providers.internal):
+        cached.cache_clear()
+    cache.forget_everything()
+    aws.session().register("before-send", _record)
+
+
+@dataclass(frozen=True)
+class Call:
+    service: str
+    operation: str
+
+
+_recorded: list[Call] = []
+
+
+def _record(request: Any, event_name: str, **_: Any) -> None:
+    _, service, operation = event_name.split(".")
+    _recorded.append(Call(service, operation))
+
+
+@pytest.fixture()
+def calls() -> list[Call]:
+    """Every request that botocore has sent since the test began, or since `calls.clear()`."""
+    _recorded.clear()
+    return _recorded
+
+
+class Clock:
+    """The time that Stowage believes it is: the real one, moved on by tests."""
+
+    def __init__(self) -> None:
+        self.moved = 0.0
+
+    def advance(self, seconds: float) -> None:
+        self.moved += seconds
+
+
+@pytest.fixture()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    moved, real = Clock(), seam.timestamp
+    monkeypatch.setattr(seam, "timestamp", lambda: real() + moved.moved)
+    return moved
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A fresh tenant and clients under its credentials."""
+
+    tenant_id: str
+    service_key: str
+    jwt_secret: str
+    service: Client
+    anon: Client
+    nobody: Client
+
+    def token(self, **claims: Any) -> str:
+        import jwt
+
+        issued = {"tenant_id": self.tenant_id, "aud": "authenticated", "sub": "someone", "exp": int(seam.timestamp()) + 3600}
+        return jwt.encode({**issued, **claims}, self.jwt_secret, algorithm="HS256")
+
+    def user(self, **claims: Any) -> Client:
+        return self.service.using(self.token(**claims))
+
+
+@pytest.fixture()
+def new_tenant(embedded: stack.EmbeddedAWS) -> Any:
+    """Makes tenants."""
+    from app import app
+    from chalicelib.core import tenants
+
+    def make(name: str = "test") -> Tenant:
+        made = tenants.create_tenant(name)
+        nobody = Client(app)
+        return Tenant(
+            made.tenant_id, made.service_key, made.jwt_secret, nobody.using(made.service_key), nobody.using(made.anon_key), nobody
+        )
+
+    return make
+
+
+@pytest.fixture()
+def tenant(new_tenant: Any) -> Tenant:
+    made: Tenant = new_tenant()
+    return made
+
+
+@pytest.fixture()
+def service(tenant: Tenant) -> Client:
+    """The API under a service key of a fresh tenant."""
+    return tenant.service
+
+
+@pytest.fixture()
+def on_filesystem(embedded: stack.EmbeddedAWS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The internal storage is a folder."""
+    monkeypatch.setenv("STOWAGE_STORAGE_PROVIDER", "filesystem")
+    monkeypatch.setenv("STOWAGE_STORAGE_ROOT", str(tmp_path))
+    settings.settings.cache_clear()
+    providers.internal.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    settings.settings.cache_clear()
+    providers.internal.cache_clear()

@@ -1,0 +1,1 @@
+"""The packaged zip and template, deployed into an embedded AWS that checks signatures, TLS and IAM policies."""
