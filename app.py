@@ -3,16 +3,16 @@
 import sys
 
 from chalicelib.surfaces import dispatch
-from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
-from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
+from chalicelib.surfaces.mounted import SURFACES
 from chalicelib.webapp import StowageApp
 from chalicelib.workers import workers
+
+app = StowageApp("stowage")
+dispatch.mount(app, SURFACES)
+app.register_blueprint(workers)
 
 if "chalice.local" in sys.modules:  # under `chalice local`, and never in a deployed function
     from infra import localdev
 
     localdev.install()
-
-app = StowageApp("stowage")
-dispatch.mount(app, (STORAGE, PLATFORM))
-app.register_blueprint(workers)
+    dispatch.import_views(SURFACES)

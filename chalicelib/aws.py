@@ -8,6 +8,7 @@ service model (types and tests do that), and DynamoDB's attribute values stay as
 
 import os
 from functools import lru_cache
+from threading import RLock
 from typing import Any
 
 import botocore.config
@@ -77,7 +78,17 @@ def region() -> str:
 @lru_cache(maxsize=16)
 def client(service: str) -> Any:
     """The client of `service` (`dynamodb`, `sqs`, `events`, `ssm`) under the function's own credentials."""
-    return session().create_client(service, region_name=region(), config=config())
+    return new_client(service, region_name=region(), config=config())
+
+
+def new_client(service: str, **options: Any) -> Any:
+    """A client made from the process's session: one at a time, for botocore cannot make two at once."""
+    with _making:
+        return session().create_client(service, **options)
+
+
+# Reentrant: the session itself is made inside.
+_making = RLock()
 
 
 def overridden_endpoint() -> bool:

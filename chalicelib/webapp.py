@@ -54,7 +54,8 @@ class StowageApp(Chalice):
     """A Chalice app whose routes hand the raw event to one function each."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name)
+        # Powertools configures the logger of this name; Chalice would add a handler that says everything twice.
+        super().__init__(name, configure_logs=False)
         self.api.binary_types = list(ANY_TYPE)
 
     def mount(self, path: str, dispatch: Dispatch) -> None:

@@ -1,7 +1,8 @@
 """The functions behind the API: what AWS calls when rows change, bytes arrive, jobs wait and hours pass.
 
 Each is a Lambda of its own whose handler lies here, so that `app.py` is not imported for it; what triggers it
-is declared in `infra/template.yaml`, and `infra/runner.py` calls the same handlers locally.
+is declared in `infra/template.yaml`, and `infra/runner.py` calls the same handlers locally. The API imports this
+module to register the functions and needs nothing of what they do, so each imports that itself.
 """
 
 import json
@@ -11,7 +12,6 @@ from urllib.parse import unquote_plus
 
 from chalice.app import Blueprint
 
-from chalicelib.core import buckets, changes, cleanup, copies, jobs, uploads
 from chalicelib.observability import count, logger
 
 workers = Blueprint(__name__)
@@ -19,7 +19,6 @@ workers = Blueprint(__name__)
 Event = dict[str, Any]
 Failures = dict[str, list[dict[str, str]]]
 
-KINDS: dict[str, jobs.Kind] = {buckets.DELETE_JOB: buckets.delete_step, copies.COPY_JOB: copies.copy_step}
 # Seconds before its end at which a function stops taking on work.
 MARGIN = 20
 
@@ -27,6 +26,8 @@ MARGIN = 20
 @workers.lambda_function(name="object_rows")
 def object_rows(event: Event, context: Any) -> Failures:
     """The stream of the objects table. A batch that fails is bisected and delivered again by the mapping."""
+    from chalicelib.core import changes
+
     records = event["Records"]
     try:
         changes.consume(records)
@@ -41,6 +42,8 @@ def object_rows(event: Event, context: Any) -> Failures:
 @workers.lambda_function(name="bucket_objects")
 def bucket_objects(event: Event, context: Any) -> None:
     """ObjectCreated in the internal bucket. A failure is retried twice by Lambda, then goes to the dead letters."""
+    from chalicelib.core import uploads
+
     for record in event.get("Records", ()):  # S3 sends a test event without records when it is configured
         uploads.object_created(unquote_plus(record["s3"]["object"]["key"]))
 
@@ -48,10 +51,12 @@ def bucket_objects(event: Event, context: Any) -> None:
 @workers.lambda_function(name="job_worker")
 def job_worker(event: Event, context: Any) -> Failures:
     """The jobs queue, one message at a time. What cannot even be begun goes back to the queue."""
+    from chalicelib.core import job_kinds, jobs
+
     failures = []
     for record in event["Records"]:
         try:
-            jobs.work(_job_id(record["body"]), KINDS, _seconds_left(context))
+            jobs.work(_job_id(record["body"]), job_kinds.KINDS, _seconds_left(context))
         except Exception:
             logger().exception("a job could not be begun")
             failures.append({"itemIdentifier": record["messageId"]})
@@ -61,6 +66,8 @@ def job_worker(event: Event, context: Any) -> Failures:
 @workers.lambda_function(name="hourly")
 def hourly(event: Event, context: Any) -> dict[str, Any]:
     """The hourly schedule; gives the cleanup's report."""
+    from chalicelib.core import cleanup
+
     report = cleanup.run(_seconds_left(context))
     logger().info("cleanup", extra={"report": report})
     count({"GarbageDeleted": report["garbage"]["deleted"], "GarbageLeft": len(report["garbage"]["left"])}, "hourly")

@@ -56,8 +56,8 @@ class Client:
         created: dict[str, Any] = answer.json()
         return created
 
-    def put(self, bucket: str, name: str, body: bytes = b"", type: str = "application/octet-stream", **headers: str) -> Answer:
-        sent = {"Content-Type": type} | {key.replace("_", "-"): value for key, value in headers.items()}
+    def put(self, bucket: str, name: str, body: bytes = b"", content_type: str = "application/octet-stream", **headers: str) -> Answer:
+        sent = {"Content-Type": content_type} | {key.replace("_", "-"): value for key, value in headers.items()}
         return self("POST", f"/storage/object/{bucket}/{quote(name)}", body, sent)
 
     def get(self, bucket: str, name: str, **headers: str) -> Answer:

@@ -65,7 +65,7 @@ def _record(request: Any, event_name: str, **_: Any) -> None:
     _recorded.append(Call(service, operation))
 
 
-@pytest.fixture()
+@pytest.fixture
 def calls() -> list[Call]:
     """Every request that botocore has sent since the test began, or since `calls.clear()`."""
     _recorded.clear()
@@ -82,7 +82,7 @@ class Clock:
         self.moved += seconds
 
 
-@pytest.fixture()
+@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     moved, real = Clock(), seam.timestamp
     monkeypatch.setattr(seam, "timestamp", lambda: real() + moved.moved)
@@ -110,7 +110,7 @@ class Tenant:
         return self.service.using(self.token(**claims))
 
 
-@pytest.fixture()
+@pytest.fixture
 def new_tenant(embedded: stack.EmbeddedAWS) -> Any:
     """Makes tenants."""
     from app import app
@@ -126,19 +126,19 @@ def new_tenant(embedded: stack.EmbeddedAWS) -> Any:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def tenant(new_tenant: Any) -> Tenant:
     made: Tenant = new_tenant()
     return made
 
 
-@pytest.fixture()
+@pytest.fixture
 def service(tenant: Tenant) -> Client:
     """The API under a service key of a fresh tenant."""
     return tenant.service
 
 
-@pytest.fixture()
+@pytest.fixture
 def on_filesystem(embedded: stack.EmbeddedAWS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The internal storage is a folder."""
     monkeypatch.setenv("STOWAGE_STORAGE_PROVIDER", "filesystem")

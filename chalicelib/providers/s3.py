@@ -44,7 +44,7 @@ class S3:
 
     @cached_property
     def _client(self) -> Any:
-        return aws.session().create_client(
+        return aws.new_client(
             "s3",
             region_name=self._region,
             endpoint_url=self._endpoint,

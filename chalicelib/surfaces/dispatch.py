@@ -37,6 +37,15 @@ def mount(app: StowageApp, surfaces: Iterable[Surface]) -> None:
             app.mount(path, _dispatcher(last, {}))
 
 
+def import_views(surfaces: Iterable[Surface]) -> None:
+    """Import every view and model at once, for a process whose threads would otherwise import them in a race."""
+    for surface in surfaces:
+        for route in surface.routes:
+            named(route.view)
+            if route.body:
+                named(route.body)
+
+
 def _dispatcher(surface: Surface, methods: dict[str, Route]) -> Callable[[Event], Answer]:
     def dispatch(event: Event) -> Answer:
         started = seam.timestamp()

@@ -7,11 +7,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from chalicelib.errors import Forbidden, InternalError, InvalidRequest, StowageError, TooLarge, Unauthorized, Unavailable
-from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
+from chalicelib.surfaces.mounted import SURFACES
 from chalicelib.surfaces.routes import Route, Surface, named
-from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
 
-SURFACES: tuple[Surface, ...] = (STORAGE, PLATFORM)
 VERSION = "0.1.0"
 _REF = "#/components/schemas/{model}"
 _ANYWHERE: tuple[type[StowageError], ...] = (InvalidRequest, InternalError, Unavailable)

@@ -1,0 +1,7 @@
+"""The surfaces that this installation serves: what `app.py` mounts and OpenAPI describes."""
+
+from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
+from chalicelib.surfaces.routes import Surface
+from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
+
+SURFACES: tuple[Surface, ...] = (STORAGE, PLATFORM)

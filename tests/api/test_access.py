@@ -1,0 +1,407 @@
+"""Who may call what: every principal on every route, every way in which a token can be wrong (CONTRACT "Common")."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+import pytest
+
+from chalicelib import seam, settings
+from chalicelib.core import tenants
+from chalicelib.surfaces.openapi import SURFACES
+from chalicelib.surfaces.routes import Route
+from tests.client import Answer, Client
+from tests.conftest import Clock, Tenant
+
+ROUTES = [route for surface in SURFACES for route in surface.routes]
+BY_NAME = {f"{route.method} {route.path}": route for route in ROUTES}
+UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
+# A valid JSON body for each model that a route takes; a new model needs a line here.
+BODIES: dict[str, Callable[[str], Any]] = {
+    "CreateBucket": lambda bucket: {"name": "made-" + bucket[:20]},
+    "ChangeBucket": lambda bucket: {"file_size_limit": 10_000},
+    "ChangeObject": lambda bucket: {"user_metadata": {"k": 1}},
+    "Relocate": lambda bucket: {"bucket": bucket, "from": "known", "to": "moved"},
+    "DeleteMany": lambda bucket: {"paths": ["known"]},
+    "CreateTenant": lambda bucket: {"name": "someone"},
+}
+
+
+@dataclass(frozen=True)
+class Denials:
+    """What a route answers on a private bucket and on a public one: to anon and users, and to nobody at all."""
+
+    private: int
+    public: int
+    nobody_private: int = 401
+    nobody_public: int = 401
+
+
+MANAGED = Denials(403, 403)
+READ = Denials(404, 200, nobody_public=200)
+ADMIN = Denials(403, 403)
+OPEN = Denials(200, 200, 200, 200)
+# CONTRACT "Denials": what SELECT hides is 404; visible but not permitted, and INSERT, are 403; nobody at all is 401.
+EXPECTED = {
+    "POST /storage/buckets": MANAGED,
+    "GET /storage/buckets": MANAGED,
+    "GET /storage/buckets/{bucket}": READ,
+    "PUT /storage/buckets/{bucket}": MANAGED,
+    "DELETE /storage/buckets/{bucket}": MANAGED,
+    "POST /storage/object/{bucket}/{path+}": Denials(403, 403),
+    "GET /storage/object/{bucket}/{path+}": READ,
+    "HEAD /storage/object/{bucket}/{path+}": READ,
+    "DELETE /storage/object/{bucket}/{path+}": Denials(404, 403),
+    "GET /storage/public/{tenant_id}/{bucket}/{path+}": Denials(404, 200, 404, 200),
+    "HEAD /storage/public/{tenant_id}/{bucket}/{path+}": Denials(404, 200, 404, 200),
+    "GET /storage/object-info/{bucket}/{path+}": READ,
+    "PATCH /storage/object-info/{bucket}/{path+}": Denials(404, 403),
+    "GET /storage/objects/{bucket}": Denials(200, 200, 401, 200),  # to others a private one is empty
+    "DELETE /storage/objects/{bucket}": Denials(200, 200),  # an outcome for each path, all of them refusals
+    "POST /storage/object/move": Denials(404, 403),
+    "POST /storage/object/copy": Denials(404, 403),
+    "GET /health": OPEN,
+    "GET /openapi.json": OPEN,
+    "GET /jobs/{job_id}": Denials(404, 404),
+    "POST /admin/tenants": ADMIN,
+    "GET /admin/tenants": ADMIN,
+    "GET /admin/tenants/{tenant_id}": ADMIN,
+}
+
+
+@dataclass(frozen=True)
+class Ids:
+    """What a request names: a tenant, its bucket and its job."""
+
+    tenant_id: str
+    bucket: str
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """A tenant with object `known` in bucket `bucket`, and a job."""
+
+    tenant: Tenant
+    ids: Ids
+
+    def state(self) -> Any:
+        """What could have been changed by someone who may not."""
+        service, bucket = self.tenant.service, self.ids.bucket
+        listed = [service("GET", path).json() for path in ("/storage/buckets", f"/storage/objects/{bucket}")]
+        return [*listed, service.get(bucket, "known").body]
+
+
+@pytest.fixture()
+def known(new_tenant: Any) -> Callable[[str], Known]:
+    """Makes a tenant with a bucket of the given visibility."""
+
+    def make(visibility: str) -> Known:
+        tenant: Tenant = new_tenant()
+        bucket = "b-" + seam.new_uuid()
+        tenant.service.bucket("deleted")
+        job_id = tenant.service("DELETE", "/storage/buckets/deleted").json()["job_id"]
+        tenant.service.bucket(bucket, visibility=visibility)
+        assert tenant.service.put(bucket, "known", b"bytes", "text/plain").status == 201
+        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id))
+
+    return make
+
+
+@pytest.fixture()
+def default_tenant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the tenant of requests without a credential."""
+
+    def set_tenant(tenant_id: str) -> None:
+        monkeypatch.setenv("STOWAGE_DEFAULT_TENANT", tenant_id)
+        settings.settings.cache_clear()
+
+    yield set_tenant
+    monkeypatch.undo()
+    settings.settings.cache_clear()
+
+
+def send(client: Client, route: Route, ids: Ids, **headers: str) -> Answer:
+    """A well-formed request to `route`."""
+    path = route.path.replace("{path+}", "known").replace("{bucket}", ids.bucket)
+    path = path.replace("{tenant_id}", ids.tenant_id).replace("{job_id}", ids.job_id)
+    assert "{" not in path, f"say here what stands for the variables of {route.path}"
+    body: Any = None
+    if route.body:
+        body = BODIES[route.body.partition(":")[2]](ids.bucket)
+    elif route.raw_body:
+        body = b"new bytes"
+    return client(route.method, path, body, headers)
+
+
+def test_every_route_says_here_whom_it_refuses() -> None:
+    assert EXPECTED.keys() == BY_NAME.keys()
+
+
+def admin(tenant: Tenant) -> Client:
+    return tenant.nobody.using(tenants.create_admin_key())
+
+
+# ---- every route ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
+def test_the_service_key_may_do_all_but_manage_tenants(known: Any, route: Route) -> None:
+    there = known("public")
+    answer = send(there.tenant.service, route, there.ids)
+    assert answer.status == (403 if route.path.startswith("/admin/") else min(route.answers))
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
+@pytest.mark.parametrize("visibility", ["private", "public"])
+@pytest.mark.parametrize("role", ["anon", "user", "user called service"])
+def test_anon_and_users_may_only_read_what_is_public(known: Any, route: Route, visibility: str, role: str) -> None:
+    there = known(visibility)
+    before = there.state()
+    client = {"anon": there.tenant.anon, "user": there.tenant.user(), "user called service": there.tenant.user(role="service")}[role]
+    answer = send(client, route, there.ids)
+    assert answer.status == getattr(EXPECTED[f"{route.method} {route.path}"], visibility)
+    assert there.state() == before
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
+@pytest.mark.parametrize("visibility", ["private", "public"])
+def test_nobody_may_read_what_is_public_in_the_default_tenant(known: Any, default_tenant: Any, route: Route, visibility: str) -> None:
+    there = known(visibility)
+    before = there.state()
+    default_tenant(there.tenant.tenant_id)
+    answer = send(there.tenant.nobody, route, there.ids)
+    assert answer.status == getattr(EXPECTED[f"{route.method} {route.path}"], f"nobody_{visibility}")
+    assert (answer.status == 401) == ("www-authenticate" in answer.headers)
+    assert there.state() == before
+
+
+WITH_CREDENTIAL = [route for route in ROUTES if route.needs_credential]
+CREDENTIALS = [
+    {},
+    {"authorization": "Bearer sk_unknown"},
+    {"authorization": "Bearer a.b.c"},
+    {"authorization": "Bearer"},
+    {"authorization": "Basic c2tfYQ=="},
+    {"authorization": "Bearer " + "x" * 9000},
+    {"authorization": "Bearer " + "." * 2},
+    {"authorization": "Bearer sk_ünknown"},
+    {"apikey": "sk_unknown"},
+    {"apikey": "sk_unknown", "authorization": "Bearer sk_unknown"},
+]
+
+
+@pytest.mark.parametrize("route", WITH_CREDENTIAL, ids=lambda route: f"{route.method} {route.path}")
+def test_without_a_valid_credential_one_is_asked_for(known: Any, route: Route) -> None:
+    there = known("public")
+    before = there.state()
+    for headers in CREDENTIALS:
+        answer = send(there.tenant.nobody, route, there.ids, **headers)
+        assert answer.status == 401, headers
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert there.state() == before
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
+def test_an_admin_key_manages_tenants_and_nothing_of_theirs(known: Any, route: Route) -> None:
+    there = known("public")
+    before = there.state()
+    answer = send(admin(there.tenant), route, there.ids)
+    assert answer.status == (min(route.answers) if not (route.needs_credential and route.needs_tenant) else 403)
+    assert there.state() == before
+
+
+NAMING = [route for route in ROUTES if route.path not in ("/storage/buckets", "/admin/tenants", "/health", "/openapi.json")]
+
+
+@pytest.mark.parametrize("route", NAMING, ids=lambda route: f"{route.method} {route.path}")
+def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_tenant: Any, route: Route) -> None:
+    theirs, stranger = known("private"), new_tenant()
+    before = theirs.state()
+    unknown = Ids(UNKNOWN, "b-" + UNKNOWN, UNKNOWN)
+    for client in (stranger.service, stranger.anon, stranger.user()):
+        assert _told(send(client, route, theirs.ids), theirs.ids) == _told(send(client, route, unknown), unknown)
+    assert theirs.state() == before
+
+
+def _told(answer: Answer, ids: Ids) -> tuple[int, dict[str, str], str]:
+    """Everything that an answer tells, but for the ids that the request named and what differs between any two."""
+    text = answer.body.decode()
+    for id_ in (ids.bucket, ids.tenant_id, ids.job_id):
+        text = text.replace(id_, "ID")
+    told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
+    return answer.status, told, text.replace(answer.headers["x-request-id"], "REQUEST")
+
+
+# ---- ways to carry a credential ------------------------------------------------------------------------
+LIST = ("GET", "/storage/buckets")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_a_key_goes_as_bearer_or_as_apikey(tenant: Tenant, scheme: str) -> None:
+    assert tenant.nobody(*LIST, headers={"Authorization": f"{scheme} {tenant.service_key}"}).status == 200
+    assert tenant.nobody(*LIST, headers={"apikey": tenant.service_key}).status == 200
+
+
+def test_with_both_the_key_names_the_tenant_and_the_token_the_user(tenant: Tenant) -> None:
+    answer = tenant.nobody(*LIST, headers={"apikey": tenant.service_key, "Authorization": f"Bearer {tenant.token()}"})
+    assert answer.status == 403  # a user, not the service
+
+
+def test_a_key_and_a_token_of_two_tenants_are_refused(tenant: Tenant, new_tenant: Any) -> None:
+    other = new_tenant()
+    for key, bearer in ((tenant.service_key, other.token()), (tenant.service_key, other.service_key)):
+        assert tenant.nobody(*LIST, headers={"apikey": key, "Authorization": f"Bearer {bearer}"}).status == 401
+
+
+def test_a_wrong_token_is_not_mended_by_a_right_key(tenant: Tenant) -> None:
+    answer = tenant.nobody(*LIST, headers={"apikey": tenant.service_key, "Authorization": "Bearer a.b.c"})
+    assert answer.status == 401
+
+
+# ---- tokens --------------------------------------------------------------------------------------------
+def status_with(tenant: Tenant, token: str) -> int:
+    """403 when the token makes a user (who may not list buckets), 401 when it is refused."""
+    return tenant.nobody.using(token)(*LIST).status
+
+
+def signed(tenant: Tenant, claims: dict[str, Any], algorithm: str = "HS256", **header: Any) -> str:
+    return jwt.encode(claims, tenant.jwt_secret, algorithm=algorithm, headers=header or None)
+
+
+def claims_of(tenant: Tenant, without: str = "", **changes: Any) -> dict[str, Any]:
+    claims = {"tenant_id": tenant.tenant_id, "aud": "authenticated", "sub": "someone", "exp": int(seam.timestamp()) + 3600} | changes
+    claims.pop(without, None)
+    return claims
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"sub": "00000000-0000-4000-8000-000000000001", "role": "editor", "email": "a@b.c", "permissions": ["org.storage.list"]},
+        {"role": "service"},
+        {"role": "admin", "permissions": ["org.storage.create", "org.storage.list"]},
+        {"aud": ["other", "authenticated"]},
+        {"nbf": 0, "iat": 0},
+    ],
+)
+def test_a_valid_token_makes_a_user_and_no_more(tenant: Tenant, claims: dict[str, Any]) -> None:
+    assert status_with(tenant, tenant.token(**claims)) == 403
+
+
+def test_a_tenant_may_be_called_an_organization(tenant: Tenant) -> None:
+    assert status_with(tenant, signed(tenant, claims_of(tenant, without="tenant_id", organization_id=tenant.tenant_id))) == 403
+
+
+@pytest.mark.parametrize("claim", ["sub", "exp", "tenant_id", "aud"])
+def test_a_token_without_a_required_claim_is_refused(tenant: Tenant, claim: str) -> None:
+    assert status_with(tenant, signed(tenant, claims_of(tenant))) == 403
+    assert status_with(tenant, signed(tenant, claims_of(tenant, without=claim))) == 401
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "other"},
+        {"aud": ["other"]},
+        {"aud": 5},
+        {"sub": ""},
+        {"sub": 5},
+        {"sub": None},
+        {"sub": "x" * 256},
+        {"exp": "tomorrow"},
+        {"exp": None},
+        {"exp": True},
+        {"exp": [9e9]},
+        {"nbf": "yesterday"},
+        {"nbf": True},
+        {"tenant_id": UNKNOWN},
+        {"tenant_id": ""},
+        {"tenant_id": None},
+        {"tenant_id": ["x"]},
+        {"tenant_id": "x" * 3000},
+    ],
+)
+def test_a_token_with_a_wrong_claim_is_refused(tenant: Tenant, claims: dict[str, Any]) -> None:
+    token = jwt.api_jws.encode(json.dumps(claims_of(tenant) | claims).encode(), tenant.jwt_secret, algorithm="HS256")
+    assert status_with(tenant, token) == 401
+
+
+def test_a_token_of_another_tenants_secret_is_refused(tenant: Tenant, new_tenant: Any) -> None:
+    assert status_with(tenant, signed(new_tenant(), claims_of(tenant))) == 401
+
+
+def test_a_token_expires_a_minute_late(tenant: Tenant, clock: Clock) -> None:
+    token = tenant.token()
+    clock.advance(3600 + 55)
+    assert status_with(tenant, token) == 403
+    clock.advance(10)
+    assert status_with(tenant, token) == 401
+
+
+def test_a_token_begins_a_minute_early(tenant: Tenant, clock: Clock) -> None:
+    token = tenant.token(nbf=int(seam.timestamp()) + 120)
+    assert status_with(tenant, token) == 401
+    clock.advance(65)
+    assert status_with(tenant, token) == 403
+
+
+def _part(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def _hmac(tenant: Tenant, header: dict[str, Any], claims: dict[str, Any], digest: Any = hashlib.sha256) -> str:
+    content = f"{_part(header)}.{_part(claims)}"
+    signature = hmac.new(tenant.jwt_secret.encode(), content.encode(), digest).digest()
+    return f"{content}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+
+
+def test_a_token_that_is_made_by_hand_is_taken(tenant: Tenant) -> None:
+    assert status_with(tenant, _hmac(tenant, {"alg": "HS256", "typ": "JWT"}, claims_of(tenant))) == 403
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"alg": "RS256"},
+        {"alg": "ES256"},
+        {"alg": "none"},
+        {"alg": "None"},
+        {"alg": "HS512"},
+        {"alg": "hs256"},
+        {"alg": ["HS256"]},
+        {"alg": None},
+        {"typ": "JWT"},
+        {"alg": "HS256", "crit": ["b64"], "b64": False},
+    ],
+)
+def test_a_token_that_claims_another_algorithm_is_refused(tenant: Tenant, header: dict[str, Any]) -> None:
+    assert status_with(tenant, _hmac(tenant, header, claims_of(tenant))) == 401
+
+
+def test_an_unsigned_token_is_refused(tenant: Tenant) -> None:
+    assert status_with(tenant, jwt.encode(claims_of(tenant), None, algorithm="none")) == 401  # type: ignore[arg-type]
+    header, payload, _ = tenant.token().split(".")
+    assert status_with(tenant, f"{header}.{payload}.") == 401
+
+
+def test_another_keyed_hash_is_refused(tenant: Tenant) -> None:
+    assert status_with(tenant, signed(tenant, claims_of(tenant), algorithm="HS512")) == 401
+
+
+def test_a_token_that_was_changed_is_refused(tenant: Tenant) -> None:
+    header, payload, signature = tenant.token().split(".")
+    other = _part(claims_of(tenant, sub="someone else"))
+    for token in (f"{header}.{other}.{signature}", f"{header}.{payload}.{'A' * len(signature)}", f"{header}.{payload}.{signature}.x"):
+        assert status_with(tenant, token) == 401
+
+
+@pytest.mark.parametrize(
+    "token", ["..", "a..b", "é.é.é", "null.null.null", "W10.W10.W10", "eyJhbGciOiJIUzI1NiJ9.W10.AA", "e30.e30.", "a.b.c\0"]
+)
+def test_what_only_looks_like_a_token_is_refused(tenant: Tenant, token: str) -> None:
+    assert status_with(tenant, token) == 401

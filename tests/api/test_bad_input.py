@@ -1,0 +1,559 @@
+"""Bad input: a clear error, never 5xx, and nothing written (FEATURES F8.18, the issue's "What it must reach")."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from chalicelib import aws, settings
+from chalicelib.core import objects, tenants
+from chalicelib.errors import StorageUnavailable
+from chalicelib.surfaces.openapi import SURFACES
+from chalicelib.surfaces.routes import Route
+from chalicelib.webapp import METHODS
+from tests.client import Answer, Client
+from tests.conftest import Call, Tenant
+
+FUZZ = hypothesis_settings(
+    deadline=None, max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+ROUTES = [route for surface in SURFACES for route in surface.routes]
+PATHS = sorted({route.path for route in ROUTES})
+JSON_ROUTES = [route for route in ROUTES if route.body]
+READS = {"GetItem", "BatchGetItem", "Query", "Scan", "TransactGetItems", "GetObject", "HeadObject", "ListObjectsV2"}
+
+
+def named(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+@pytest.fixture()
+def client(tenant: Tenant) -> Client:
+    """The service's client, with object `known` in bucket `b`."""
+    tenant.service.bucket("b")
+    tenant.service.put("b", "known", b"bytes", "text/plain")
+    return tenant.service
+
+
+@pytest.fixture()
+def admin(tenant: Tenant) -> Client:
+    """A client under a key of the platform."""
+    return tenant.nobody.using(tenants.create_admin_key())
+
+
+@pytest.fixture()
+def untouched(client: Client, admin: Client, calls: list[Call]) -> Iterator[None]:
+    """Proves at the end that nothing was written."""
+    before = _state(client)
+    calls.clear()
+    yield
+    assert {call.operation for call in calls} <= READS
+    assert _state(client) == before
+
+
+def _state(client: Client) -> Any:
+    return [client("GET", path).json() for path in ("/storage/buckets", "/storage/objects/b")]
+
+
+@pytest.fixture()
+def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Sets a `STOWAGE_*` variable for one test."""
+
+    def set_variable(name: str, value: str) -> None:
+        monkeypatch.setenv(name, value)
+        settings.settings.cache_clear()
+
+    yield set_variable
+    monkeypatch.undo()
+    settings.settings.cache_clear()
+
+
+def concrete(path: str, **values: str) -> str:
+    for name, value in ({"path+": "known", "bucket": "b", "tenant_id": "t", "job_id": "j"} | values).items():
+        path = path.replace("{" + name + "}", value)
+    assert "{" not in path, f"say here what stands for the variables of {path}"
+    return path
+
+
+def refused(answer: Answer, status: int = 400) -> None:
+    """A clear error: the status, and a body that names it."""
+    assert answer.status == status, answer.body[:300]
+    assert answer.headers["content-type"] == "application/json"
+    error = answer.json()
+    assert {"code", "message", "request_id"} <= error.keys() <= {"code", "message", "request_id", "details"}
+    assert error["request_id"] == answer.headers["x-request-id"]
+    assert error["message"]
+    assert "Traceback" not in error["message"]
+
+
+# ---- names ---------------------------------------------------------------------------------------------
+RAW_NAMES = [
+    ".",
+    "..",
+    "a/..",
+    "../a",
+    "a/../b",
+    "a/./b",
+    "%2e",
+    "%2e%2e",
+    "%2E%2E/a",
+    "a/%2e%2E/b",
+    "a%2F..%2Fb",
+    "%252e%252e",
+    "%252e",
+    "a/%252E%252e/b",
+    ".%252e",
+    "%00",
+    "a%00b",
+    "%ff",
+    "a%c3",
+    "a%c3%28",
+    "%c0%ae%c0%ae",
+    "%ed%a0%80",
+    "%zz",
+    "%",
+    "a%",
+    "a%2",
+    "a%2g",
+    "a%%20",
+    "a.",
+    "a./b",
+    "a...",
+    "a%2e",
+    "a%20",
+    "a%20/b",
+    "%20",
+    "a%5cb",
+    "a\\b",
+    "%5c..%5ca",
+    "a%3fb",
+    "a%23b",
+    "a.uploading",
+    "folder/a.uploading",
+    ".uploading",
+    "a~01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    "a~" + "z" * 26 + "/b",
+    "~" + "0" * 26,
+    "%2Fa",
+    "/a",
+    "a%0d%0aSet-Cookie:b",
+    "a%09",
+    "a%7f",
+    "a%1b[0m",
+    "x" * 201,
+    "ä" * 101,
+    "x/" * 350 + "x",
+]
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("raw", RAW_NAMES)
+def test_a_name_outside_the_rules_is_refused_on_every_route(client: Client, tenant: Tenant, raw: str) -> None:
+    for route in ROUTES:
+        if "{path+}" not in route.path:
+            continue
+        body = b"bytes" if route.raw_body else {"user_metadata": {}} if route.body else None
+        answer = client(route.method, concrete(route.path, **{"path+": raw, "tenant_id": tenant.tenant_id}), body)
+        if route.method == "HEAD":
+            assert (answer.status, answer.body) == (400, b"")
+        else:
+            refused(answer)
+
+
+JSON_NAMES = ["", ".", "..", "a/../b", "%2e%2e", "a\0b", "\ud800", "a.", "a ", "a\\b", "a?b", "a#b", "a.uploading", "/a", "a\nb", "x" * 701]
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("name", [*JSON_NAMES, "a~" + "0" * 26])
+def test_a_name_outside_the_rules_is_refused_in_json_too(client: Client, name: str) -> None:
+    for kind in ("move", "copy"):
+        refused(client("POST", f"/storage/object/{kind}", {"bucket": "b", "from": name, "to": "x"}))
+        refused(client("POST", f"/storage/object/{kind}", {"bucket": "b", "from": "known", "to": name}))
+    answer = client("DELETE", "/storage/objects/b", {"paths": [name]})
+    if name == "\ud800":
+        refused(answer)
+    else:
+        assert [outcome["error"]["code"] for outcome in answer.json()] == ["InvalidName"]
+
+
+BAD_BUCKETS = ["%ff", "%zz", "%", "%00", "%2e%2e", "a%2Fb", "x" * 2000, "%20", "bücket", "%F0%9F%98%80"]
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("raw", BAD_BUCKETS)
+@pytest.mark.parametrize("route", [route for route in ROUTES if "{bucket}" in route.path], ids=named)
+def test_a_bucket_that_cannot_be_is_refused_or_not_found(client: Client, tenant: Tenant, route: Route, raw: str) -> None:
+    body = b"bytes" if route.raw_body else None
+    if route.body:
+        body = {"ChangeBucket": {}, "ChangeObject": {"user_metadata": {}}, "DeleteMany": {"paths": ["a"]}}[route.body.partition(":")[2]]  # type: ignore[assignment]
+    answer = client(route.method, concrete(route.path, bucket=raw, tenant_id=tenant.tenant_id), body)
+    assert answer.status in (400, 404)
+
+
+@pytest.fixture()
+def oversized(embedded: Any) -> Iterator[list[str]]:
+    """Keys that DynamoDB refuses with ValidationException: empty, or over 2,048 bytes (partition) or 1,024 (sort).
+
+    The embedded one takes them.
+    """
+    found: list[str] = []
+    sort_keys = {"name", "physical_key"}
+
+    def check(params: dict[str, Any], **_: Any) -> None:
+        batched = [key for table in params.get("RequestItems", {}).values() for key in table.get("Keys", ())]
+        for key in [params["Key"]] if "Key" in params else batched:
+            for attribute, value in key.items():
+                size = len(value["S"].encode())
+                if not 0 < size <= (1024 if attribute in sort_keys else 2048):
+                    found.append(f"{attribute}: {size} bytes")
+
+    events = aws.client("dynamodb").meta.events
+    for operation in ("GetItem", "BatchGetItem"):
+        events.register(f"provide-client-params.dynamodb.{operation}", check)
+    yield found
+    for operation in ("GetItem", "BatchGetItem"):
+        events.unregister(f"provide-client-params.dynamodb.{operation}", check)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if "{" in route.path], ids=named)
+def test_no_id_however_long_reaches_dynamodb_beyond_its_limits(client: Client, admin: Client, oversized: list[str], route: Route) -> None:
+    caller = client if route.needs_tenant else admin
+    for variable in ("bucket", "tenant_id", "job_id"):
+        if "{" + variable + "}" in route.path:
+            body: Any = b"bytes" if route.raw_body else None
+            if route.body:
+                body = {"user_metadata": {}, "paths": ["a"]}
+            answer = caller(route.method, concrete(route.path, **{variable: "x" * 3000}), body)
+            assert answer.status in (400, 404)
+    assert oversized == []
+
+
+# ---- JSON bodies ---------------------------------------------------------------------------------------
+BAD_JSON = {
+    "nothing": b"",
+    "not JSON": b"{",
+    "a comma too many": b'{"name": "x",}',
+    "text": b"name=x",
+    "single quotes": b"{'name': 'x'}",
+    "invalid UTF-8": b'{"name": "\xff"}',
+    "UTF-16": '{"name": "x"}'.encode("utf-16"),
+    "a byte order mark": b'\xef\xbb\xbf{"name": "x"}',
+    "a lone surrogate": b'{"name": "\\ud800", "bucket": "b", "from": "\\ud800", "to": "x", "paths": ["\\ud800"], "user_metadata": {"a": "\\ud800"}}',
+    "deep arrays": b"[" * 10_000,
+    "deep arrays, closed": b"[" * 10_000 + b"]" * 10_000,
+    "deep objects": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    "an array": b"[]",
+    "null": b"null",
+    "a number": b"5",
+    "a text": b'"name"',
+    "NaN": b'{"name": NaN, "user_metadata": {"a": NaN}, "paths": NaN, "bucket": NaN}',
+    "Infinity": b'{"name": Infinity, "user_metadata": {"a": -Infinity}, "paths": Infinity, "bucket": 1}',
+    "1e999": b'{"name": 1e999, "user_metadata": {"a": 1e999}, "paths": 1e999, "bucket": 1e999}',
+    "wrong types": b'{"name": {}, "user_metadata": 5, "content_type": [], "paths": {}, "bucket": [], "file_size_limit": {}, "from": 1, "to": 1}',
+    "a number of ten thousand digits": b'{"name": '
+    + b"9" * 10_000
+    + b', "user_metadata": '
+    + b"9" * 10_000
+    + b', "paths": 1, "file_size_limit": 1}',
+    "a control character": b'{"name": "a\nb", "user_metadata": {"a": "\n"}, "paths": ["\n"]}',
+    "two documents": b"{}{}",
+    "a form": b"--XX\r\n",
+}
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("body", BAD_JSON.values(), ids=list(BAD_JSON))
+@pytest.mark.parametrize("route", JSON_ROUTES, ids=named)
+def test_a_json_body_that_is_wrong_is_refused(client: Client, admin: Client, route: Route, body: bytes) -> None:
+    caller = client if route.needs_tenant else admin
+    refused(caller(route.method, concrete(route.path), body, {"Content-Type": "application/json"}))
+
+
+@pytest.mark.parametrize("route", JSON_ROUTES, ids=named)
+def test_a_key_that_is_given_twice_is_no_crash(client: Client, route: Route) -> None:
+    twice = b'{"name": 1, "name": [], "bucket": 1, "bucket": {}, "paths": [1], "paths": 1, "user_metadata": {}, "user_metadata": 1}'
+    assert 400 <= client(route.method, concrete(route.path), twice).status < 500
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("size", ["1e999", str(10**30), "-1", "0", "NaN", "1.5", "true", "9" * 400, "-0", "1e-5", '"9e9"', "[1]", '"-5MB"'])
+def test_a_number_out_of_bounds_is_refused(client: Client, size: str) -> None:
+    refused(client("POST", "/storage/buckets", b'{"name": "new", "file_size_limit": ' + size.encode() + b"}"))
+    refused(client("PUT", "/storage/buckets/b", b'{"max_file_size": ' + size.encode() + b"}"))
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_json_body_is_at_most_a_megabyte(client: Client) -> None:
+    refused(client("POST", "/storage/buckets", b" " * 1_000_001), 413)
+
+
+# ---- headers, queries, bodies --------------------------------------------------------------------------
+DUPLICATES = [
+    ("GET", "Authorization", ["Bearer a", "Bearer b"]),
+    ("GET", "apikey", ["a", "b"]),
+    ("GET", "Range", ["bytes=0-1", "bytes=2-3"]),
+    ("GET", "If-Range", ['"a"', '"b"']),
+    ("GET", "If-Modified-Since", ["a", "b"]),
+    ("POST", "Content-Type", ["text/plain", "text/csv"]),
+    ("POST", "x-upsert", ["true", "false"]),
+    ("POST", "x-metadata", ["e30=", "W10="]),
+]
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(("method", "header", "values"), DUPLICATES)
+def test_a_header_that_contradicts_itself_is_refused(client: Client, method: str, header: str, values: list[str]) -> None:
+    answer = client(method, "/storage/object/b/known", b"x" if method == "POST" else None, {header: values})
+    refused(answer)
+    assert header.lower() in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "header", "value", "status"),
+    [("GET", "Range", "bytes=0-1", 206), ("POST", "Content-Type", "text/plain", 200), ("POST", "x-upsert", "true", 200)],
+)
+def test_a_header_that_repeats_itself_says_it_once_or_is_refused(client: Client, method: str, header: str, value: str, status: int) -> None:
+    answer = client(method, "/storage/object/b/known", b"x" if method == "POST" else None, {header: [value, value]})
+    assert answer.status in (status, 400)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    "query", ["prefix=%ff", "%ff=a", "prefix=a&prefix=b", "prefix=%00", "limit=1&limit=2", "cursor=%ff", "prefix=%ed%a0%80", "limit=%00"]
+)
+def test_a_query_that_is_wrong_is_refused(client: Client, query: str) -> None:
+    refused(client("GET", f"/storage/objects/b?{query}"))
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("query", ["a", "&&&", "=", "a=b=c", "%=1", "utm_source=x", "prefix", "x" * 5000])
+def test_a_query_that_says_nothing_to_us_is_ignored(client: Client, query: str) -> None:
+    answer = client("GET", f"/storage/objects/b?{query}")
+    assert (answer.status, [row["name"] for row in answer.json()]) == (200, ["known"])
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_body_that_did_not_arrive_whole_is_refused(client: Client, tenant: Tenant) -> None:
+    from app import app
+
+    event = client._events.create_lambda_event(
+        "POST", "/storage/object/b/new", {"host": "api.test", "authorization": f"Bearer {tenant.service_key}"}, b"bytes"
+    )
+    answer = app(event | {"isBase64Encoded": True, "body": "abcde"}, None)
+    assert (answer["statusCode"], json.loads(base64.b64decode(answer["body"]))["code"]) == (400, "InvalidRequest")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_body_beyond_the_platforms_limit_is_told_the_routes_that_take_it(client: Client) -> None:
+    answer = client("POST", "/storage/object/b/new", bytes(4_400_001), {"Content-Type": "text/plain"})
+    refused(answer, 413)
+    assert answer.code == "TooLarge"
+    for hint in ("/storage/upload/direct", "/storage/upload/resumable", "/storage/v1/upload/tus"):
+        assert hint in answer.json()["message"]
+    assert answer.json()["details"]["limit"] == 4_400_000
+
+
+def test_a_body_of_the_platforms_limit_is_taken(client: Client) -> None:
+    assert client("POST", "/storage/object/b/new", bytes(4_400_000), {"Content-Type": "text/plain"}).status == 201
+
+
+# ---- methods, routes, headers of every answer ----------------------------------------------------------
+@pytest.mark.parametrize("path", PATHS)
+def test_another_method_is_told_which_are_right(tenant: Tenant, path: str) -> None:
+    right = {route.method for route in ROUTES if route.path == path} | {"OPTIONS"}
+    for method in set(METHODS) - right:
+        answer = tenant.nobody(method, concrete(path))
+        assert answer.status == 405, method
+        assert set(answer.headers["allow"].split(", ")) == right
+        assert answer.body == b"" if method == "HEAD" else answer.code == "MethodNotAllowed"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "path", ["/", "/nowhere", "/storage", "/storage/object", "/storage/object/b", "/storage/buckets/b/c", "/admin", "/a/%zz/%00"]
+)
+def test_an_unknown_route_is_not_found(tenant: Tenant, method: str, path: str) -> None:
+    answer = tenant.nobody(method, path)
+    assert answer.status == 404
+    assert answer.body == b"" if method == "HEAD" else answer.code == "RouteNotFound"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_preflight_is_answered_without_a_credential(tenant: Tenant, path: str) -> None:
+    wanted = {
+        "Origin": "https://app.test",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, x-upsert",
+    }
+    answer = tenant.nobody("OPTIONS", concrete(path), headers=wanted)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-allow-headers"] == "authorization, x-upsert"
+    allowed = set(answer.headers["access-control-allow-methods"].split(", "))
+    assert allowed == {route.method for route in ROUTES if route.path == path} | {"OPTIONS"}
+    assert int(answer.headers["access-control-max-age"]) > 0
+
+
+ANSWERS = {
+    "created": lambda client, tenant: client.put("b", "new", b"x"),
+    "downloaded": lambda client, tenant: client.get("b", "known"),
+    "partial": lambda client, tenant: client.get("b", "known", Range="bytes=0-0"),
+    "unmodified": lambda client, tenant: client.get("b", "known", If_None_Match="*"),
+    "head": lambda client, tenant: client("HEAD", "/storage/object/b/known"),
+    "listed": lambda client, tenant: client("GET", "/storage/objects/b"),
+    "invalid": lambda client, tenant: client("POST", "/storage/buckets", b"{"),
+    "unauthorized": lambda client, tenant: tenant.nobody("GET", "/storage/buckets"),
+    "forbidden": lambda client, tenant: tenant.anon("GET", "/storage/buckets"),
+    "not found": lambda client, tenant: client.get("b", "absent"),
+    "no route": lambda client, tenant: tenant.nobody("GET", "/nowhere"),
+    "wrong method": lambda client, tenant: tenant.nobody("DELETE", "/health"),
+    "precondition": lambda client, tenant: client.get("b", "known", If_Match='"x"'),
+    "too large": lambda client, tenant: client("POST", "/storage/buckets", b" " * 1_000_001),
+    "range": lambda client, tenant: client.get("b", "known", Range="bytes=99-"),
+    "contradiction": lambda client, tenant: client("GET", "/storage/buckets", headers={"apikey": ["a", "b"]}),
+    "health": lambda client, tenant: tenant.nobody("GET", "/health"),
+}
+EXPOSED = {"etag", "location", "x-request-id", "x-next-cursor", "x-object-size", "x-chunk-max", "upload-offset", "tus-resumable"}
+
+
+@pytest.mark.parametrize("ask", ANSWERS.values(), ids=list(ANSWERS))
+def test_every_answer_can_be_read_by_browsers_and_found_in_logs(client: Client, tenant: Tenant, ask: Any) -> None:
+    answer, again = ask(client, tenant), ask(client, tenant)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+    assert {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")} >= EXPOSED
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["x-request-id"] not in ("", again.headers["x-request-id"])
+    if answer.status >= 400:
+        refused(answer, answer.status)
+
+
+def test_only_the_origins_that_were_chosen_may_call_with_credentials(client: Client, choose: Callable[[str, str], None]) -> None:
+    choose("STOWAGE_CORS_ORIGINS", "https://app.test, https://other.test")
+    for origin in ("https://app.test", "https://other.test"):
+        answer = client("GET", "/health", headers={"Origin": origin})
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert answer.headers["vary"] == "Origin"
+    for headers in ({"Origin": "https://evil.test"}, {"Origin": "null"}, {"Origin": "https://app.test.evil.test"}, {}):
+        answer = client("GET", "/health", headers=headers)
+        assert "access-control-allow-origin" not in answer.headers
+        assert answer.headers["vary"] == "Origin"
+
+
+def test_what_goes_wrong_inside_is_not_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the secret is objects/tenant/key")
+
+    monkeypatch.setattr(objects, "read", broken)
+    answer = client.get("b", "known")
+    refused(answer, 500)
+    assert answer.code == "InternalError"
+    assert b"secret" not in answer.body
+
+
+def test_a_storage_that_does_not_answer_is_unavailable(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: Any) -> None:
+        raise StorageUnavailable("the storage cannot be reached; try again shortly")
+
+    monkeypatch.setattr(objects, "read", down)
+    answer = client.get("b", "known")
+    refused(answer, 503)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+# ---- anything at all -----------------------------------------------------------------------------------
+SEGMENT = st.one_of(
+    st.sampled_from(["b", "known", "a", "..", "%2e%2e", "%00", "%ff", "%", "move", "copy", "object", "", "%2F", "~" + "0" * 26]),
+    st.text(st.characters(codec="ascii", exclude_characters="?#\r\n"), max_size=12),
+    st.text(max_size=6).map(lambda text: quote(text, safe="", errors="surrogatepass")),
+)
+TEXT = st.text(st.characters(codec="latin-1", exclude_characters="\r\n\0"), max_size=30)
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        [
+            "Range",
+            "If-Range",
+            "If-Match",
+            "If-None-Match",
+            "If-Modified-Since",
+            "If-Unmodified-Since",
+            "Content-Type",
+            "x-upsert",
+            "x-metadata",
+            "Accept",
+            "Origin",
+            "Host",
+            "X-Forwarded-Proto",
+            "Access-Control-Request-Headers",
+            "apikey",
+        ]
+    ),
+    st.one_of(TEXT, st.lists(TEXT, min_size=2, max_size=2), st.sampled_from(["bytes=0-", "*", "multipart/form-data; boundary=a", "null"])),
+    max_size=4,
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.dictionaries(
+    st.sampled_from(
+        [
+            "name",
+            "public",
+            "visibility",
+            "max_file_size",
+            "allowed_mimes",
+            "storage_id",
+            "bucket",
+            "from",
+            "to",
+            "to_bucket",
+            "paths",
+            "user_metadata",
+        ]
+        + ["content_type"]
+    ),
+    JSON | st.sampled_from(["b", "known", "x", ["known"], {}, "1MB"]),
+    max_size=5,
+)
+BODY = st.one_of(
+    st.none(), st.binary(max_size=60), st.one_of(JSON, FIELDS).map(lambda document: json.dumps(document).encode("utf-8", "replace"))
+)
+QUERY = st.one_of(
+    st.just(""),
+    st.text(st.characters(codec="ascii", exclude_characters="#\r\n"), max_size=20).map("?".__add__),
+    st.tuples(st.sampled_from(["prefix", "limit", "offset", "cursor", "delimiter", "download", "if_empty"]), TEXT).map(
+        lambda pair: f"?{pair[0]}={quote(pair[1], errors='replace')}"
+    ),
+)
+
+
+@FUZZ
+@given(
+    method=st.sampled_from(METHODS),
+    base=st.sampled_from([*PATHS, "/storage/object/b/{path+}", "/storage/{path+}", "/{path+}"]),
+    segments=st.lists(SEGMENT, min_size=1, max_size=4),
+    query=QUERY,
+    headers=HEADERS,
+    body=BODY,
+)
+def test_no_request_whatever_makes_a_server_error(
+    client: Client, method: str, base: str, segments: list[str], query: str, headers: dict[str, Any], body: bytes | None
+) -> None:
+    path = base.replace("{path+}", "a" + "/".join(segments)).replace("{bucket}", segments[0].replace("/", "") or "b")
+    for variable in ("{tenant_id}", "{job_id}"):
+        path = path.replace(variable, segments[-1].replace("/", "") or "x")
+    answer = client(method, path + query, body, headers)
+    assert answer.status < 500, (method, path, answer.body)
+    assert answer.headers["x-request-id"]
+    assert not any("\r" in value or "\n" in value for value in answer.headers.values() if isinstance(value, str))
+    if answer.status >= 400 and method != "HEAD":
+        refused(answer, answer.status)

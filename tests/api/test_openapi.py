@@ -1,0 +1,127 @@
+"""/openapi.json: valid, complete, and true (FEATURES F15.7): schemathesis asks, and no answer may be undeclared."""
+
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
+
+from app import app
+from chalicelib.surfaces.openapi import SURFACES
+from chalicelib.surfaces.routes import Route
+from tests.client import Client
+from tests.conftest import Tenant
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+VERBS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+@pytest.fixture()
+def document(tenant: Tenant) -> dict[str, Any]:
+    answer = tenant.nobody("GET", "/openapi.json")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1.")
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+def test_every_route_is_in_the_document_and_nothing_else(document: dict[str, Any]) -> None:
+    declared = {(verb.upper(), path) for path, operations in document["paths"].items() for verb in operations.keys() & VERBS}
+    routes = {(route.method, route.path.replace("+}", "}")) for surface in SURFACES for route in surface.routes}
+    assert declared == routes
+
+
+def test_every_mounted_path_is_in_the_document_and_the_reverse(document: dict[str, Any]) -> None:
+    mounted = {path.replace("+}", "}") for path in app.routes} - {"/", "/{path}"}  # those two answer the rest with 404
+    assert mounted == document["paths"].keys()
+
+
+def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert len(names) == len(set(names))
+
+
+def test_every_variable_of_a_path_is_declared(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            declared = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"}
+            assert declared == set(re.findall(r"{(\w+)}", path))
+
+
+def test_what_needs_a_credential_says_so(document: dict[str, Any]) -> None:
+    for surface in SURFACES:
+        for route in surface.routes:
+            operation = document["paths"][route.path.replace("+}", "}")][route.method.lower()]
+            assert ("security" in operation) == route.needs_credential == ("401" in operation["responses"])
+
+
+def test_the_document_names_the_server_that_was_asked(tenant: Tenant) -> None:
+    assert tenant.nobody("GET", "/openapi.json").json()["servers"] == [{"url": "http://api.test"}]
+
+
+def test_nothing_inner_is_shown(document: dict[str, Any]) -> None:
+    text = str(document)
+    for word in ("physical_key", "jwt_audience", "key_hash", "partition", "chalicelib"):
+        assert word not in text
+
+
+# ---- is it true? ---------------------------------------------------------------------------------------
+def wsgi(client: Client) -> Callable[[dict[str, Any], StartResponse], Iterable[bytes]]:
+    """The API as a WSGI application, by the same proxy events as everywhere; the raw path as the client sent it."""
+
+    def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        headers = {name[5:].replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
+        if environ.get("CONTENT_TYPE"):
+            headers["content-type"] = environ["CONTENT_TYPE"]
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)) or None
+        answer = client(environ["REQUEST_METHOD"], environ["REQUEST_URI"], body, headers)
+        sent = [(name, value) for name, value in answer.headers.items() if name != "content-length"]
+        length = answer.headers.get("content-length", str(len(answer.body)))
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", [*sent, ("content-length", length)])
+        return [answer.body]
+
+    return application
+
+
+@pytest.fixture()
+def described(tenant: Tenant) -> Any:
+    """The API by its own document, with things to find in it."""
+    for name, visibility in (("a", "public"), ("0", "private")):
+        tenant.service.bucket(name, visibility=visibility)
+        tenant.service.put(name, "0", b"0123456789", "text/plain")
+    return schemathesis.openapi.from_wsgi("/openapi.json", wsgi(tenant.service))
+
+
+ROUTES = [route for surface in SURFACES for route in surface.routes]
+BOUNDED = settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["as described", "not as described"])
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_answer_is_one_that_the_document_declares(described: Any, route: Route, mode: GenerationMode) -> None:
+    operation = described[route.path.replace("+}", "}")][route.method]
+
+    @BOUNDED
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        case.call_and_validate(checks=CHECKS)
+
+    ask()

@@ -1,0 +1,218 @@
+"""The deployed functions at work, each under its own role: the embedded AWS refuses what the role does not allow."""
+
+import hashlib
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from .deployed import Stack, eventually
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def bucket(stack: Stack, service_key: str) -> str:
+    created = stack.call("POST", "/storage/buckets", service_key, {"name": "photos"})
+    assert created.status == 201, created.body
+    return "photos"
+
+
+def upload(stack: Stack, key: str, path: str, body: bytes) -> Row:
+    stored = stack.call("POST", f"/storage/object/{path}", key, body, {"Content-Type": "application/octet-stream"})
+    assert stored.status in (200, 201), stored.body
+    answer: Row = stored.json()
+    return answer
+
+
+def garbage_of(stack: Stack, physical_key: str) -> list[Row]:
+    return [row for row in stack.rows("garbage") if row["physical_key"] == physical_key]
+
+
+def object_row(stack: Stack, name: str) -> Row:
+    return next(row for row in stack.rows("objects") if row["name"] == name and not row["partition"].endswith("#moved"))
+
+
+def internal_bucket(stack: Stack) -> str:
+    return stack.outputs()["InternalBucket"]
+
+
+def holds(stack: Stack, physical_key: str) -> bool:
+    listed = stack.client("s3").list_objects_v2(Bucket=internal_bucket(stack), Prefix=physical_key)
+    return any(entry["Key"] == physical_key for entry in listed.get("Contents", []))
+
+
+def test_the_api_answers_that_it_is_healthy(stack: Stack) -> None:
+    assert stack.call("GET", "/health").status == 200
+
+
+def test_the_admin_key_of_the_deployment_is_stored_as_its_hash_alone(stack: Stack) -> None:
+    admins = [row for row in stack.rows("api-keys") if row["role"] == "admin"]
+    assert [row["key_hash"] for row in admins] == [hashlib.sha256(stack.admin_key.encode()).hexdigest()]
+    assert stack.admin_key not in str(admins)
+
+
+def test_what_is_uploaded_through_the_api_is_downloaded_again(stack: Stack, service_key: str, bucket: str) -> None:
+    body = bytes(range(256)) * 400
+    stored = upload(stack, service_key, f"{bucket}/holiday/beach%20%C3%A9t%C3%A9.bin", body)
+    assert stored["checksum"] == hashlib.sha256(body).hexdigest()
+    fetched = stack.call("GET", f"/storage/object/{bucket}/holiday/beach%20%C3%A9t%C3%A9.bin", service_key)
+    assert (fetched.status, fetched.body) == (200, body)
+    row = object_row(stack, "holiday/beach été.bin")
+    assert stack.client("s3").get_object(Bucket=internal_bucket(stack), Key=row["physical_key"])["Body"].read() == body
+
+
+def test_overwriting_files_the_old_bytes_and_moves_the_counters(stack: Stack, service_key: str) -> None:
+    assert stack.call("POST", "/storage/buckets", service_key, {"name": "counted"}).status == 201
+    upload(stack, service_key, "counted/note.bin", b"first")
+    old_key = object_row(stack, "note.bin")["physical_key"]
+    upload(stack, service_key, "counted/note.bin", b"the second")
+    filed = eventually(lambda: garbage_of(stack, old_key))
+    assert [row["name"] for row in filed] == ["note.bin"]
+    assert 23 * 3600 < filed[0]["due_at"] - int(time.time()) < 25 * 3600
+
+    def counters() -> bool:
+        row = next(row for row in stack.rows("buckets") if row["name"] == "counted")
+        return (row["object_count"], row["total_size_bytes"]) == (1, 10)
+
+    assert eventually(counters)
+
+
+def test_changes_are_told_on_the_event_bus(stack: Stack, service_key: str, bucket: str) -> None:
+    queue_url = stack.client("sqs").create_queue(QueueName="listener")["QueueUrl"]
+    queue_arn = stack.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events, bus = stack.client("events"), stack.outputs()["EventBusName"]
+    events.put_rule(Name="listen", EventBusName=bus, EventPattern='{"source": ["stowage"]}', State="ENABLED")
+    events.put_targets(Rule="listen", EventBusName=bus, Targets=[{"Id": "queue", "Arn": queue_arn}])
+    allowed = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": queue_arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    stack.client("sqs").set_queue_attributes(QueueUrl=queue_url, Attributes={"Policy": policy})
+    upload(stack, service_key, f"{bucket}/announced.bin", b"news")
+    told: list[str] = []
+
+    def heard() -> bool:
+        told.extend(
+            message["Body"]
+            for message in stack.client("sqs").receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages", [])
+        )
+        return any("object.created" in body and "announced.bin" in body for body in told)
+
+    assert eventually(heard), told
+
+
+def test_bytes_that_appear_unasked_are_filed_as_garbage(stack: Stack, service_key: str, bucket: str) -> None:
+    tenant_id = next(row["tenant_id"] for row in stack.rows("buckets") if row["name"] == bucket)
+    key = f"objects/{tenant_id}-{bucket}/a b+ü.bin~01ARZ3NDEKTSV4RRFFQ69G5FAV.direct"
+    stack.client("s3").put_object(Bucket=internal_bucket(stack), Key=key, Body=b"unasked")
+    assert [row["name"] for row in eventually(lambda: garbage_of(stack, key))] == ["a b+ü.bin"]
+
+
+def test_only_direct_uploads_wake_the_function_for_them(stack: Stack) -> None:
+    notified = stack.client("s3").get_bucket_notification_configuration(Bucket=internal_bucket(stack))
+    (configuration,) = notified["LambdaFunctionConfigurations"]
+    assert configuration["LambdaFunctionArn"].endswith(":stowage-test-bucket-objects")
+    assert configuration["Events"] == ["s3:ObjectCreated:*"]
+    (rule,) = configuration["Filter"]["Key"]["FilterRules"]
+    assert (rule["Name"].lower(), rule["Value"]) == ("suffix", ".direct")
+
+
+def test_deleting_a_bucket_ends_as_a_job_that_the_queue_woke(stack: Stack, service_key: str) -> None:
+    assert stack.call("POST", "/storage/buckets", service_key, {"name": "shortlived"}).status == 201
+    upload(stack, service_key, "shortlived/one.bin", b"1")
+    physical_key = object_row(stack, "one.bin")["physical_key"]
+    deleted = stack.call("DELETE", "/storage/buckets/shortlived", service_key)
+    assert deleted.status == 200, deleted.body
+    assert eventually(lambda: garbage_of(stack, physical_key))
+    assert not [row for row in stack.rows("objects") if row["name"] == "one.bin"]
+    job = next(row for row in stack.rows("jobs") if row["job_id"] == deleted.json()["job_id"])
+    assert (job["status"], int(job["done"])) in {("queued", 1), ("running", 1), ("done", 1)}
+
+
+def test_the_api_may_do_all_that_it_offers(stack: Stack, service_key: str) -> None:
+    """A call of each kind: what the role lacks would come out as 5xx."""
+    assert stack.call("POST", "/storage/buckets", service_key, {"name": "first"}).status == 201
+    assert stack.call("POST", "/storage/buckets", service_key, {"name": "second"}).status == 201
+    for name in ("a", "b", "c", "d"):
+        upload(stack, service_key, f"first/{name}.bin", name.encode())
+    calls: list[tuple[str, str, Any]] = [
+        ("PUT", "/storage/buckets/first", {"visibility": "public"}),
+        ("GET", "/storage/buckets", None),
+        ("GET", "/storage/buckets/first", None),
+        ("GET", "/storage/objects/first?limit=2", None),
+        ("GET", "/storage/object-info/first/a.bin", None),
+        ("PATCH", "/storage/object-info/first/a.bin", {"user_metadata": {"k": "v"}}),
+        ("HEAD", "/storage/object/first/a.bin", None),
+        ("POST", "/storage/object/move", {"bucket": "first", "from": "a.bin", "to": "moved.bin"}),
+        ("POST", "/storage/object/move", {"bucket": "first", "from": "b.bin", "to": "b.bin", "to_bucket": "second"}),
+        ("POST", "/storage/object/copy", {"bucket": "first", "from": "moved.bin", "to": "copied.bin"}),
+        ("DELETE", "/storage/object/first/c.bin", None),
+        ("DELETE", "/storage/objects/first", {"paths": ["d.bin", "none.bin"]}),
+        ("DELETE", "/storage/buckets/second?if_empty=true", None),
+    ]
+    answers = [(method, path, stack.call(method, path, service_key, body).status) for method, path, body in calls]
+    assert [answer[2] for answer in answers] == [200] * 12 + [409], answers
+    tenant_id = next(row["tenant_id"] for row in stack.rows("buckets") if row["name"] == "first")
+    assert stack.call("GET", f"/storage/public/{tenant_id}/first/copied.bin").body == b"a"
+
+
+def test_missing_bytes_are_told_from_forbidden_ones(stack: Stack, service_key: str, bucket: str) -> None:
+    upload(stack, service_key, f"{bucket}/lost.bin", b"lost")
+    stack.client("s3").delete_object(Bucket=internal_bucket(stack), Key=object_row(stack, "lost.bin")["physical_key"])
+    answer = stack.call("GET", f"/storage/object/{bucket}/lost.bin", service_key)
+    assert (answer.status, answer.json()["code"]) == (503, "BytesMissing")
+
+
+def test_a_large_copy_is_made_by_the_job_worker(stack: Stack, service_key: str, bucket: str) -> None:
+    upload(stack, service_key, f"{bucket}/large.bin", b"small")
+    row, size = object_row(stack, "large.bin"), 100_000_001
+    stack.client("s3").put_object(Bucket=internal_bucket(stack), Key=row["physical_key"], Body=bytes(size))
+    stack.client("dynamodb").update_item(
+        TableName=f"{stack.prefix}-objects",
+        Key={name: {"S": row[name]} for name in ("partition", "name")},
+        UpdateExpression="SET #s = :s",
+        ExpressionAttributeNames={"#s": "size"},
+        ExpressionAttributeValues={":s": {"N": str(size)}},
+    )
+    started = stack.call("POST", "/storage/object/copy", service_key, {"bucket": bucket, "from": "large.bin", "to": "large copy.bin"})
+    assert started.status == 202, started.body
+    path = f"/jobs/{started.json()['job_id']}"
+    assert eventually(lambda: stack.call("GET", path, service_key).json()["status"] == "done"), stack.call("GET", path, service_key).body
+    copied = stack.client("s3").head_object(Bucket=internal_bucket(stack), Key=object_row(stack, "large copy.bin")["physical_key"])
+    assert copied["ContentLength"] == size
+    fetched = stack.call("GET", f"/storage/object/{bucket}/large%20copy.bin", service_key)
+    assert fetched.status == 302
+    assert "X-Amz-Signature" in fetched.headers["location"]
+
+
+def test_the_hourly_function_removes_garbage_that_is_due(stack: Stack, service_key: str, bucket: str) -> None:
+    upload(stack, service_key, f"{bucket}/superseded.bin", b"old")
+    row = object_row(stack, "superseded.bin")
+    upload(stack, service_key, f"{bucket}/superseded.bin", b"new")
+    assert eventually(lambda: garbage_of(stack, row["physical_key"]))
+    due = {name: {"S": row[name]} for name in ("physical_key", "partition", "name", "version")}
+    due |= {"hour": {"S": f"{datetime.now(UTC):%Y-%m-%dT%H}"}, "due_at": {"N": str(int(time.time()) - 1)}, "attempts": {"N": "0"}}
+    stack.client("dynamodb").put_item(TableName=f"{stack.prefix}-garbage", Item=due)
+    report = stack.invoke("hourly", {"source": "aws.events", "detail-type": "Scheduled Event"})
+    assert report["garbage"]["left"] == {}
+    assert not holds(stack, row["physical_key"])
+    assert holds(stack, object_row(stack, "superseded.bin")["physical_key"])
+
+
+def test_the_schedule_starts_the_hourly_function(stack: Stack) -> None:
+    events = stack.client("events")
+    rule = events.describe_rule(Name=f"{stack.prefix}-hourly")
+    assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 hour)", "ENABLED")
+    (target,) = events.list_targets_by_rule(Rule=f"{stack.prefix}-hourly")["Targets"]
+    assert target["Arn"].endswith(f":function:{stack.prefix}-hourly")
+
+
+def test_nothing_was_refused_and_no_dead_letter_is_left(stack: Stack) -> None:
+    """Last, because it looks back at what the tests above made the functions do."""
+    dead = [url for url in stack.client("sqs").list_queues(QueueNamePrefix=stack.prefix)["QueueUrls"] if url.endswith("-dead")]
+    assert len(dead) == 4
+    for url in dead:
+        count = stack.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        assert count["Attributes"]["ApproximateNumberOfMessages"] == "0", url
+    assert "AccessDenied" not in stack.aws.log()

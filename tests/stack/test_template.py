@@ -1,0 +1,299 @@
+"""What the deployed template promises: durable tables, a private bucket, least privilege, alarms."""
+
+import json
+import re
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from .deployed import Stack
+
+Resources = dict[str, dict[str, Any]]
+
+FUNCTIONS = {
+    "APIHandler": "ApiHandlerRole",
+    "ObjectRows": "ObjectRowsRole",
+    "BucketObjects": "BucketObjectsRole",
+    "JobWorker": "JobWorkerRole",
+    "Hourly": "HourlyRole",
+}
+TABLES = ("tenants", "api-keys", "buckets", "objects", "jobs", "garbage")
+DEAD_LETTERS = ("jobs-dead", "object-rows-dead", "bucket-objects-dead", "hourly-dead")
+
+
+@pytest.fixture(scope="module")
+def resources(stack: Stack) -> Resources:
+    found: Resources = stack.template()["Resources"]
+    return found
+
+
+def of_type(resources: Resources, kind: str) -> Resources:
+    return {name: resource for name, resource in resources.items() if resource["Type"] == kind}
+
+
+def statements(resources: Resources, role: str) -> list[dict[str, Any]]:
+    (policy,) = resources[role]["Properties"]["Policies"]
+    found: list[dict[str, Any]] = policy["PolicyDocument"]["Statement"]
+    return found
+
+
+def test_cfn_lint_finds_nothing(stack: Stack) -> None:
+    beside = Path(sysconfig.get_path("scripts"), "cfn-lint")
+    command = str(beside) if beside.exists() else shutil.which("cfn-lint")
+    assert command, "cfn-lint is in infra/requirements.txt"
+    template = str(stack.out / "template.json")
+    run = subprocess.run([command, "-r", "us-east-1", "eu-central-1", "-t", template], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "")
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+# The embedded CloudFormation leaves out restoring, lifetimes and lifecycles: of these the template itself is asked.
+def test_every_table_is_on_demand_encrypted_and_can_be_restored_to_any_second(stack: Stack, resources: Resources) -> None:
+    assert {f"{stack.prefix}-{noun}" for noun in TABLES} <= set(stack.client("dynamodb").list_tables()["TableNames"])
+    tables = of_type(resources, "AWS::DynamoDB::Table")
+    assert len(tables) == len(TABLES)
+    for name, table in tables.items():
+        properties = table["Properties"]
+        assert properties["BillingMode"] == "PAY_PER_REQUEST", name
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
+        assert properties["SSESpecification"] == {"SSEEnabled": True}, name
+
+
+def test_deleting_the_stack_deletes_no_data(resources: Resources) -> None:
+    for kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket"):
+        for name, resource in of_type(resources, kind).items():
+            assert resource["DeletionPolicy"] == "RetainExceptOnCreate", name
+            assert resource["UpdateReplacePolicy"] == "Retain", name
+
+
+def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
+    from chalicelib.tables import buckets, garbage, jobs, objects, tenants
+
+    models = (
+        tenants.Tenant,
+        tenants.ApiKey,
+        buckets.Bucket,
+        objects.StoredObject,
+        objects.Placement,
+        jobs.Job,
+        garbage.Garbage,
+        garbage.Cursor,
+    )
+    for model in models:
+        noun = model.Meta.table_name.partition("-")[2]
+        schema = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-{noun}")["Table"]["KeySchema"]
+        by_kind = {key["KeyType"]: key["AttributeName"] for key in schema}
+        attributes = model.get_attributes().values()
+        kinds = [("HASH" if key.is_hash_key else "RANGE", key.attr_name) for key in attributes if key.is_hash_key or key.is_range_key]
+        assert by_kind == dict(kinds), model.__name__
+
+
+def test_finished_jobs_expire_and_unfinished_ones_are_found_by_index(stack: Stack, resources: Resources) -> None:
+    assert resources["JobsTable"]["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    indexes = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-jobs")["Table"]["GlobalSecondaryIndexes"]
+    assert {index["IndexName"] for index in indexes} == {"pending", "by-tenant"}
+
+
+def test_the_stream_is_read_from_its_start_with_finite_retries_and_dead_letters(stack: Stack) -> None:
+    (mapping,) = stack.client("lambda").list_event_source_mappings(FunctionName=f"{stack.prefix}-object-rows")["EventSourceMappings"]
+    assert mapping["EventSourceArn"].startswith(
+        stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-objects")["Table"]["TableArn"]
+    )
+    assert (mapping["StartingPosition"], mapping["BatchSize"]) == ("TRIM_HORIZON", 100)
+    assert mapping["BisectBatchOnFunctionError"]
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert 0 < mapping["MaximumRetryAttempts"] <= 10
+    assert 0 < mapping["MaximumRecordAgeInSeconds"] < 86400
+    assert mapping["DestinationConfig"]["OnFailure"]["Destination"].endswith("-object-rows-dead")
+
+
+# ---- queues ------------------------------------------------------------------------------------------------------
+def test_the_jobs_queue_outlasts_its_worker_and_gives_up_after_five_receives(stack: Stack) -> None:
+    sqs = stack.client("sqs")
+    attributes = sqs.get_queue_attributes(QueueUrl=stack.outputs()["JobsQueueUrl"], AttributeNames=["All"])["Attributes"]
+    worker = stack.client("lambda").get_function_configuration(FunctionName=f"{stack.prefix}-job-worker")
+    assert int(attributes["VisibilityTimeout"]) > worker["Timeout"]
+    redrive = json.loads(attributes["RedrivePolicy"])
+    assert int(redrive["maxReceiveCount"]) == 5
+    assert redrive["deadLetterTargetArn"].endswith("-jobs-dead")
+
+
+def test_every_queue_is_encrypted(resources: Resources) -> None:
+    queues = of_type(resources, "AWS::SQS::Queue")
+    assert len(queues) == 1 + len(DEAD_LETTERS)
+    assert all(queue["Properties"]["SqsManagedSseEnabled"] for queue in queues.values())
+
+
+@pytest.mark.parametrize("function", ["bucket-objects", "hourly"])
+def test_an_asynchronous_call_that_fails_goes_to_dead_letters(stack: Stack, function: str) -> None:
+    config = stack.client("lambda").get_function_event_invoke_config(FunctionName=f"{stack.prefix}-{function}", Qualifier="$LATEST")
+    assert config["DestinationConfig"]["OnFailure"]["Destination"].endswith(f"-{function}-dead")
+
+
+# ---- the bucket --------------------------------------------------------------------------------------------------
+def test_the_bucket_is_private_and_encrypted(stack: Stack) -> None:
+    s3, name = stack.client("s3"), stack.outputs()["InternalBucket"]
+    assert all(s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"].values())
+    (rule,) = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    (ownership,) = s3.get_bucket_ownership_controls(Bucket=name)["OwnershipControls"]["Rules"]
+    assert ownership["ObjectOwnership"] == "BucketOwnerEnforced"
+
+
+def test_the_bucket_forgets_unfinished_uploads_and_old_transforms(resources: Resources) -> None:
+    rules = resources["InternalBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    kept = [{name: value for name, value in rule.items() if name not in ("Id", "Status")} for rule in rules]
+    assert kept == [{"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}, {"Prefix": "transforms/", "ExpirationInDays": 1}]
+    assert {rule["Status"] for rule in rules} == {"Enabled"}
+
+
+def test_any_page_may_use_a_presigned_url_without_cookies(stack: Stack) -> None:
+    (rule,) = stack.client("s3").get_bucket_cors(Bucket=stack.outputs()["InternalBucket"])["CORSRules"]
+    assert rule["AllowedOrigins"] == ["*"]
+    assert set(rule["AllowedMethods"]) == {"GET", "PUT", "HEAD"}
+    assert {"ETag", "Content-Range"} <= set(rule["ExposeHeaders"])
+
+
+def test_the_bucket_refuses_requests_without_tls(stack: Stack) -> None:
+    name, iam = stack.outputs()["InternalBucket"], stack.client("iam")
+    iam.create_user(UserName="reader")
+    allowed = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{name}"}
+    iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [allowed]}))
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    s3 = stack.client("s3", key["AccessKeyId"], key["SecretAccessKey"])
+    assert s3.list_objects_v2(Bucket=name)["ResponseMetadata"]["HTTPStatusCode"] == 200
+    # The embedded AWS believes this header, as behind a load balancer.
+    s3.meta.events.register("before-send.s3", lambda request, **_: request.headers.__setitem__("X-Forwarded-Proto", "http"))
+    with pytest.raises(ClientError) as refused:
+        s3.list_objects_v2(Bucket=name)
+    assert refused.value.response["Error"]["Code"] == "AccessDenied"
+
+
+# ---- least privilege ---------------------------------------------------------------------------------------------
+def test_each_function_has_a_role_of_its_own(resources: Resources) -> None:
+    functions = of_type(resources, "AWS::Serverless::Function")
+    assert {name: function["Properties"]["Role"]["Fn::GetAtt"][0] for name, function in functions.items()} == FUNCTIONS
+
+
+@pytest.mark.parametrize("role", FUNCTIONS.values())
+def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources, role: str) -> None:
+    for statement in statements(resources, role):
+        assert statement["Effect"] == "Allow"
+        assert not [action for action in statement["Action"] if "*" in action], statement["Sid"]
+        # X-Ray's two actions know no resource.
+        if statement["Resource"] == "*":
+            assert statement["Action"] == ["xray:PutTraceSegments", "xray:PutTelemetryRecords"]
+
+
+@pytest.mark.parametrize(
+    ("role", "action"),
+    [
+        ("ApiHandlerRole", "s3:DeleteObject"),
+        ("ApiHandlerRole", "events:PutEvents"),
+        ("ApiHandlerRole", "dynamodb:Scan"),
+        ("ObjectRowsRole", "s3:GetObject"),
+        ("ObjectRowsRole", "ssm:GetParameter"),
+        ("BucketObjectsRole", "s3:DeleteObject"),
+        ("JobWorkerRole", "s3:DeleteObject"),
+        ("JobWorkerRole", "ssm:GetParameter"),
+        ("HourlyRole", "s3:PutObject"),
+        ("HourlyRole", "ssm:GetParameter"),
+    ],
+)
+def test_a_role_lacks_what_its_function_never_does(resources: Resources, role: str, action: str) -> None:
+    granted = {action for statement in statements(resources, role) for action in statement["Action"]}
+    assert action not in granted
+
+
+def test_only_the_hourly_function_may_delete_bytes(resources: Resources) -> None:
+    may = [role for role in FUNCTIONS.values() for statement in statements(resources, role) if "s3:DeleteObject" in statement["Action"]]
+    assert may == ["HourlyRole"]
+
+
+@pytest.mark.parametrize(("role", "may"), [(role, role == "HourlyRole") for role in FUNCTIONS.values()])
+def test_a_role_is_refused_what_it_lacks(stack: Stack, role: str, may: bool) -> None:
+    """The roles for real: so when a function does its work in these tests, its role has sufficed."""
+    name = stack.client("cloudformation").describe_stack_resource(StackName=stack.prefix, LogicalResourceId=role)
+    arn = stack.client("iam").get_role(RoleName=name["StackResourceDetail"]["PhysicalResourceId"])["Role"]["Arn"]
+    # The embedded AWS lets the account's root into any role.
+    taken = stack.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    s3 = stack.client("s3", taken["AccessKeyId"], taken["SecretAccessKey"], taken["SessionToken"])
+    request = {"Bucket": stack.outputs()["InternalBucket"], "Key": "objects/none"}
+    if may:
+        s3.delete_object(**request)
+        return
+    with pytest.raises(ClientError) as refused:
+        s3.delete_object(**request)
+    assert refused.value.response["Error"]["Code"] == "AccessDenied"
+
+
+def test_only_the_api_knows_where_the_master_key_lies(stack: Stack) -> None:
+    functions = stack.client("lambda").list_functions()["Functions"]
+    knowing = [function["FunctionName"] for function in functions if "STOWAGE_MASTER_KEY_PARAMETER" in function["Environment"]["Variables"]]
+    assert knowing == [f"{stack.prefix}-api"]
+
+
+# ---- what operators see ------------------------------------------------------------------------------------------
+def test_every_function_logs_into_a_group_that_expires(stack: Stack, resources: Resources) -> None:
+    groups = {group["logGroupName"]: group.get("retentionInDays") for group in stack.client("logs").describe_log_groups()["logGroups"]}
+    for name, function in of_type(resources, "AWS::Serverless::Function").items():
+        called = function["Properties"]["FunctionName"]["Fn::Sub"].replace("${Prefix}", stack.prefix)
+        assert groups[f"/aws/lambda/{called}"] == 30, name
+        assert function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] in resources
+
+
+def test_dead_letters_failures_5xx_and_a_late_stream_raise_alarms(stack: Stack) -> None:
+    alarms = stack.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    watched = {(alarm["MetricName"], *(dimension["Value"] for dimension in alarm["Dimensions"])) for alarm in alarms}
+    functions = ("api", "object-rows", "bucket-objects", "job-worker", "hourly")
+    assert watched == {
+        *(("ApproximateNumberOfMessagesVisible", f"{stack.prefix}-{queue}") for queue in DEAD_LETTERS),
+        *(("Errors", f"{stack.prefix}-{function}") for function in functions),
+        ("IteratorAge", f"{stack.prefix}-object-rows"),
+        ("5XXError", stack.prefix),
+    }
+
+
+def test_alarms_reach_the_chosen_topic_and_address(resources: Resources) -> None:
+    for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        conditions = [action["Fn::If"][0] for action in alarm["Properties"]["AlarmActions"]]
+        assert conditions == ["HasAlarmTopic", "HasAlarmEmail"], name
+
+
+# ---- API Gateway -------------------------------------------------------------------------------------------------
+def test_what_api_gateway_answers_itself_is_an_error_of_ours_with_cors(resources: Resources) -> None:
+    responses = resources["RestAPI"]["Properties"]["GatewayResponses"]
+    expected = {"MISSING_AUTHENTICATION_TOKEN": 404, "REQUEST_TOO_LARGE": 413, "THROTTLED": 429, "DEFAULT_4XX": None, "DEFAULT_5XX": None}
+    assert {kind: response.get("StatusCode") for kind, response in responses.items()} == expected
+    for response in responses.values():
+        assert response["ResponseParameters"]["Headers"]["Access-Control-Allow-Origin"] == "'*'"
+        # API Gateway puts a JSON string in place of this variable.
+        filled = response["ResponseTemplates"]["application/json"].replace("$context.error.messageString", '"why"')
+        assert set(json.loads(filled)) == {"code", "message", "request_id"}
+    assert responses["THROTTLED"]["ResponseParameters"]["Headers"]["Retry-After"] == "'1'"
+
+
+def test_the_api_is_throttled_traced_and_has_one_stage(resources: Resources) -> None:
+    api = resources["RestAPI"]["Properties"]
+    (settings,) = api["MethodSettings"]
+    assert (settings["HttpMethod"], settings["ResourcePath"]) == ("*", "/*")
+    assert {"ThrottlingRateLimit", "ThrottlingBurstLimit"} <= settings.keys()
+    assert api["TracingEnabled"] is True
+    assert api["OpenApiVersion"] == "2.0"
+    assert api["EndpointConfiguration"] == "REGIONAL"
+
+
+def test_functions_end_before_api_gateway_stops_waiting(resources: Resources) -> None:
+    assert resources["APIHandler"]["Properties"]["Timeout"] == 28
+    assert all(function["Properties"]["Tracing"] == "Active" for function in of_type(resources, "AWS::Serverless::Function").values())
+
+
+def test_background_functions_do_not_import_the_api(resources: Resources) -> None:
+    functions = of_type(resources, "AWS::Serverless::Function")
+    handlers = {name: function["Properties"]["Handler"] for name, function in functions.items() if name != "APIHandler"}
+    assert all(re.fullmatch(r"chalicelib\.workers\.[a-z_]+", handler) for handler in handlers.values())

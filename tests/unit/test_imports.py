@@ -1,0 +1,63 @@
+"""What a cold start does not pay for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEAVY = ("pydantic", "jwt", "cryptography", "filetype", "python_multipart", "boto3", "PIL")
+
+
+def loaded(statement: str) -> set[str]:
+    """The modules that a new interpreter holds after `statement`."""
+    program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
+    return set(json.loads(ended.stdout))
+
+
+@pytest.fixture(scope="module")
+def by_app() -> set[str]:
+    return loaded("import app")
+
+
+@pytest.fixture(scope="module")
+def by_workers() -> set[str]:
+    return loaded("import chalicelib.workers")
+
+
+@pytest.mark.parametrize("module", HEAVY)
+def test_the_app_leaves_it_to_the_route_that_needs_it(by_app: set[str], module: str) -> None:
+    assert module not in by_app
+
+
+@pytest.mark.parametrize("module", HEAVY)
+def test_a_worker_leaves_it_too(by_workers: set[str], module: str) -> None:
+    assert module not in by_workers
+
+
+def test_the_modules_looked_for_are_those_that_python_would_load() -> None:
+    """A name that nothing ever has would make the tests above pass for ever."""
+    names = [name for name in HEAVY if name != "PIL"]  # comes with the image function
+    assert set(names) <= loaded("import " + ", ".join(names))
+
+
+def test_the_app_is_whole(by_app: set[str]) -> None:
+    assert {"app", "chalicelib.webapp", "chalicelib.surfaces.dispatch"} <= by_app
+
+
+@pytest.mark.parametrize("module", ["app", "chalicelib.surfaces", "chalicelib.surfaces.dispatch", "infra"])
+def test_a_worker_does_not_load_the_app(by_workers: set[str], module: str) -> None:
+    assert module not in by_workers
+
+
+@pytest.mark.parametrize("module", ["infra", "chalice.local", "chalice.cli"])
+def test_a_deployed_function_has_nothing_of_the_local_run(by_app: set[str], module: str) -> None:
+    assert module not in by_app
+
+
+def test_views_and_models_are_not_imported_before_their_route_is_called(by_app: set[str]) -> None:
+    later = {"chalicelib.surfaces.storage.models", "chalicelib.surfaces.storage.objects", "chalicelib.surfaces.openapi"}
+    assert not later & by_app

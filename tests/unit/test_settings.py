@@ -1,0 +1,108 @@
+"""Settings: every variable, its default, and errors that name it."""
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.settings import PAYLOAD_LIMIT, Settings, SettingsError, read
+
+S3 = {"STOWAGE_STORAGE_PROVIDER": "s3", "STOWAGE_S3_BUCKET": "b"}
+VALUES = {
+    "storage_provider": "s3",
+    "s3_bucket": "bucket",
+    "max_body": "1000",
+    "max_upload_size": "123456789012",
+    "log_level": "DEBUG",
+}
+DEFAULTS = {
+    "table_prefix": "stowage",
+    "storage_provider": "filesystem",
+    "storage_root": ".data/files",
+    "s3_bucket": "",
+    "s3_endpoint": "",
+    "s3_region": "",
+    "s3_access_key": "",
+    "s3_secret_key": "",
+    "master_key": "",
+    "master_key_parameter": "",
+    "default_tenant": "",
+    "public_url": "",
+    "cors_origins": "*",
+    "max_body": 4_400_000,
+    "max_upload_size": 5_000_000_000,
+    "jobs_queue": "",
+    "event_bus": "",
+    "log_level": "INFO",
+}
+
+
+def test_defaults_are_those_that_are_documented() -> None:
+    made = read({})
+    assert {field.name: getattr(made, field.name) for field in fields(Settings)} == DEFAULTS
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_every_setting_is_read_from_its_variable(name: str) -> None:
+    value = VALUES.get(name, "http://some.value")
+    environment = S3 | {f"STOWAGE_{name.upper()}": value}
+    kind = type(getattr(Settings(), name))
+    assert getattr(read(environment), name) == kind(value)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+@pytest.mark.parametrize("nothing", ["", " ", "\n"])
+def test_an_empty_variable_is_the_default(name: str, nothing: str) -> None:
+    assert getattr(read({f"STOWAGE_{name.upper()}": nothing}), name) == DEFAULTS[name]
+
+
+def test_space_around_a_value_is_not_part_of_it() -> None:
+    assert read({"STOWAGE_MAX_BODY": " 17\n", "STOWAGE_TABLE_PREFIX": " x "}) == Settings(max_body=17, table_prefix="x")
+
+
+def test_other_variables_are_none_of_ours() -> None:
+    assert read({"STOWAGE_UNKNOWN": "1", "MAX_BODY": "2", "PATH": "/"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({"STOWAGE_STORAGE_PROVIDER": "floppy"}, "STOWAGE_STORAGE_PROVIDER"),
+        ({"STOWAGE_STORAGE_PROVIDER": "S3"}, "STOWAGE_STORAGE_PROVIDER"),
+        ({"STOWAGE_STORAGE_PROVIDER": "s3"}, "STOWAGE_S3_BUCKET"),
+        ({"STOWAGE_MAX_BODY": "0"}, "STOWAGE_MAX_BODY"),
+        ({"STOWAGE_MAX_BODY": str(PAYLOAD_LIMIT + 1)}, "STOWAGE_MAX_BODY"),
+        ({"STOWAGE_MAX_BODY": "-1"}, "STOWAGE_MAX_BODY"),
+        ({"STOWAGE_MAX_BODY": "4.4MB"}, "STOWAGE_MAX_BODY"),
+        ({"STOWAGE_MAX_UPLOAD_SIZE": "5 GB"}, "STOWAGE_MAX_UPLOAD_SIZE"),
+        ({"STOWAGE_MAX_UPLOAD_SIZE": "1e9"}, "STOWAGE_MAX_UPLOAD_SIZE"),
+        ({"STOWAGE_MAX_UPLOAD_SIZE": "٣"}, "STOWAGE_MAX_UPLOAD_SIZE"),
+        ({"STOWAGE_LOG_LEVEL": "chatty"}, "STOWAGE_LOG_LEVEL"),
+    ],
+)
+def test_an_error_names_the_variable_to_change(environment: dict[str, str], variable: str) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        read(environment)
+
+
+@pytest.mark.parametrize("size", [1, PAYLOAD_LIMIT])
+def test_the_body_limit_has_both_ends(size: int) -> None:
+    assert read({"STOWAGE_MAX_BODY": str(size)}).max_body == size
+
+
+def test_a_wrong_value_of_a_secret_is_not_told() -> None:
+    for variable in ("STOWAGE_MASTER_KEY", "STOWAGE_S3_SECRET_KEY"):
+        with pytest.raises(SettingsError) as refused:
+            read({variable: "hunter2", "STOWAGE_MAX_BODY": "x"})
+        assert "hunter2" not in str(refused.value)
+
+
+@given(st.text(max_size=10))
+def test_a_number_is_whole_or_refused_by_name(text: str) -> None:
+    told = ""
+    try:
+        told = str(read({"STOWAGE_MAX_BODY": text}).max_body)
+    except SettingsError as error:
+        told = str(error)
+    assert told == text.strip().lstrip("0") or (not text.strip() and told == str(PAYLOAD_LIMIT)) or "STOWAGE_MAX_BODY" in told

@@ -1,0 +1,99 @@
+"""The models and the template agree: a name or key that differs would show only on AWS."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import chalicelib
+from chalicelib.tables import buckets, garbage, jobs, objects, tenants
+from chalicelib.tables.table import Table
+from infra import stack
+
+MODELS = [
+    model
+    for module in (buckets, garbage, jobs, objects, tenants)
+    for _, model in inspect.getmembers(module, inspect.isclass)
+    if issubclass(model, Table) and model.__module__ == module.__name__
+]
+every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, dict[str, Any]]:
+    """Properties of each table, by the noun in its name."""
+    resources = stack.local_template()["Resources"].values()
+    found = [resource["Properties"] for resource in resources if resource["Type"] == "AWS::DynamoDB::Table"]
+    return {each["TableName"]["Fn::Sub"].removeprefix("${Prefix}-"): each for each in found}
+
+
+def noun(model: type[Table]) -> str:
+    return model.Meta.table_name.removeprefix("stowage-")
+
+
+def test_every_module_of_tables_is_looked_at() -> None:
+    folder = Path(chalicelib.__file__).parent / "tables"
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "table"} == {model.__module__.rpartition(".")[2] for model in MODELS}
+
+
+def test_tables_and_models_are_the_same(tables: dict[str, Any]) -> None:
+    assert {noun(model) for model in MODELS} == tables.keys()
+
+
+@every_model
+def test_a_models_key_is_its_tables_key(model: type[Table], tables: dict[str, Any]) -> None:
+    properties = tables[noun(model)]
+    declared = {each["KeyType"]: each["AttributeName"] for each in properties["KeySchema"]}
+    types = {each["AttributeName"]: each["AttributeType"] for each in properties["AttributeDefinitions"]}
+    attributes = model.get_attributes().values()
+    own = {"HASH" if each.is_hash_key else "RANGE": each for each in attributes if each.is_hash_key or each.is_range_key}
+    assert {kind: each.attr_name for kind, each in own.items()} == declared
+    assert {each.attr_name: each.attr_type for each in own.values()} == {name: types[name] for name in declared.values()}
+
+
+def test_every_defined_attribute_is_part_of_a_key_and_of_a_model(tables: dict[str, Any]) -> None:
+    """DynamoDB refuses a definition that no key uses."""
+    for name, properties in tables.items():
+        schemas = [properties["KeySchema"], *(index["KeySchema"] for index in properties.get("GlobalSecondaryIndexes", ()))]
+        used = {each["AttributeName"] for schema in schemas for each in schema}
+        assert {each["AttributeName"] for each in properties["AttributeDefinitions"]} == used
+        known = {each.attr_name: each.attr_type for model in MODELS if noun(model) == name for each in model.get_attributes().values()}
+        for each in properties["AttributeDefinitions"]:
+            assert known[each["AttributeName"]] == each["AttributeType"]
+
+
+def test_every_index_that_the_code_asks_exists(tables: dict[str, Any]) -> None:
+    root = Path(chalicelib.__file__).parent
+    asked = {name for path in root.rglob("*.py") for name in re.findall(r'"IndexName": "([^"]+)"', path.read_text())}
+    declared = {index["IndexName"] for properties in tables.values() for index in properties.get("GlobalSecondaryIndexes", ())}
+    assert asked
+    assert asked <= declared
+
+
+def test_the_index_of_pending_jobs_is_by_its_own_attribute_oldest_change_first(tables: dict[str, Any]) -> None:
+    index = next(each for each in tables["jobs"]["GlobalSecondaryIndexes"] if each["IndexName"] == "pending")
+    assert [each["AttributeName"] for each in index["KeySchema"]] == ["pending", "updated_at"]
+    assert jobs.Job.pending.null, "sparse: finished jobs leave the index"
+
+
+def test_only_jobs_expire_by_an_attribute_that_the_model_has(tables: dict[str, Any]) -> None:
+    expiring = {name: each["TimeToLiveSpecification"] for name, each in tables.items() if "TimeToLiveSpecification" in each}
+    assert expiring == {"jobs": {"AttributeName": "expires_at", "Enabled": True}}
+    assert jobs.Job.expires_at.attr_type == "N"
+
+
+def test_the_stream_of_objects_carries_both_images(tables: dict[str, Any]) -> None:
+    streams = {name: each["StreamSpecification"] for name, each in tables.items() if "StreamSpecification" in each}
+    assert streams == {"objects": {"StreamViewType": "NEW_AND_OLD_IMAGES"}}
+
+
+def test_no_local_index_caps_a_bucket(tables: dict[str, Any]) -> None:
+    assert not any("LocalSecondaryIndexes" in properties for properties in tables.values())
+
+
+def test_tables_cost_nothing_unused_and_can_be_restored(tables: dict[str, Any]) -> None:
+    for properties in tables.values():
+        assert properties["BillingMode"] == "PAY_PER_REQUEST"
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
