@@ -16,9 +16,9 @@ import botocore.parsers
 import botocore.session
 
 USER_AGENT = "stowage"
-# Seconds. A function has 28 s in all, so a dead endpoint must leave time for an answer.
+# Seconds. The API function has 28 s in all: what never answers must leave time to say so.
 CONNECT_TIMEOUT = 3
-READ_TIMEOUT = 10
+READ_TIMEOUT = 7
 ATTEMPTS = 3
 
 

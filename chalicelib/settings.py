@@ -12,6 +12,7 @@ from functools import lru_cache
 PAYLOAD_LIMIT = 4_400_000
 GIGABYTE = 1_000_000_000
 STORAGE_PROVIDERS = ("filesystem", "s3")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class SettingsError(Exception):
@@ -57,13 +58,15 @@ class Settings:
     event_bus: str = ""
     """Name of the EventBridge bus for `object.*` events. Empty: none are published."""
     log_level: str = "INFO"
-    """DEBUG, INFO, WARNING or ERROR."""
+    """DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
     def __post_init__(self) -> None:
         if self.storage_provider not in STORAGE_PROVIDERS:
             raise SettingsError(f"STOWAGE_STORAGE_PROVIDER is {self.storage_provider!r}; use one of: {', '.join(STORAGE_PROVIDERS)}")
         if self.storage_provider == "s3" and not self.s3_bucket:
             raise SettingsError("STOWAGE_S3_BUCKET names the internal bucket and is required when STOWAGE_STORAGE_PROVIDER is s3")
+        if self.log_level not in LOG_LEVELS:
+            raise SettingsError(f"STOWAGE_LOG_LEVEL is {self.log_level!r}; use one of: {', '.join(LOG_LEVELS)}")
         if not 0 < self.max_body <= PAYLOAD_LIMIT:
             raise SettingsError(f"STOWAGE_MAX_BODY must lie between 1 and {PAYLOAD_LIMIT}: Lambda carries no more")
 

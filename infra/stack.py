@@ -34,7 +34,7 @@ TEMPLATE = Path(__file__).with_name("template.yaml")
 STACK = "stowage"
 REGION = "us-east-1"
 ACCESS_KEY = "local"
-SECRET_KEY = "local-secret"  # noqa: S105  MiniStack takes any
+SECRET_KEY = "local-secret"  # noqa: S105  of the embedded AWS alone
 PROVISIONED = frozenset(
     ["AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::S3::Bucket", "AWS::S3::BucketPolicy", "AWS::Events::EventBus"],
 )
@@ -190,6 +190,9 @@ class EmbeddedAWS:
         return without_aws(os.environ) | {
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self._port),
+            # It checks presigned URLs against these.
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "PERSIST_STATE": "1",
             "STATE_DIR": str(folder / "state"),
             "S3_PERSIST": "1",

@@ -38,13 +38,13 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Embedde
             STOWAGE_JOBS_QUEUE=names["JobsQueueUrl"],
             STOWAGE_EVENT_BUS=names["EventBusName"],
         )
-        _read_environment_again()
+        read_environment_again()
         yield made
     finally:
         made.stop()
 
 
-def _read_environment_again() -> None:
+def read_environment_again() -> None:
     for cached in (settings.settings, aws.session, aws.client, providers.internal):
         cached.cache_clear()
     cache.forget_everything()

@@ -33,11 +33,21 @@ def require(principal: Principal, operation: Operation, bucket: Bucket, name: st
 def denial(principal: Principal, operation: Operation, bucket: Bucket, name: str) -> StowageError:
     """The refusal of `operation`, which says no more than the caller may know."""
     if principal.role is Role.NOBODY:
-        return Unauthorized("this needs a credential; send an API key or a token as `Authorization: Bearer …`")
-    uploads = operation in (Operation.INSERT, Operation.UPDATE)
-    if uploads or permits(principal, Operation.SELECT, bucket):
+        return _unauthorized()
+    if operation is Operation.INSERT or permits(principal, Operation.SELECT, bucket):
         return Forbidden(f"this credential may not {operation} in bucket {bucket.name}")
-    return ObjectNotFound(f"there is no object {name} in bucket {bucket.name}")
+    return hidden(principal, bucket.name, name)
+
+
+def hidden(principal: Principal, bucket_name: str, name: str) -> StowageError:
+    """What is told of an object that the caller may not see: the same whether it, or its bucket, exists or not."""
+    if principal.role is Role.NOBODY:
+        return _unauthorized()
+    return ObjectNotFound(f"there is no object {name} in bucket {bucket_name}")
+
+
+def _unauthorized() -> Unauthorized:
+    return Unauthorized("this needs a credential; send an API key or a token as `Authorization: Bearer …`")
 
 
 def require_service(principal: Principal, what: str) -> None:

@@ -58,10 +58,10 @@ def unseal(sealed: str, record: str) -> str:
     sealed_under, _, payload = sealed.partition(".")
     if sealed_under != key_id:
         raise SettingsError(f"a secret was sealed under master key {sealed_under}, and this is {key_id}")
-    data = base64.urlsafe_b64decode(payload)
     try:
+        data = base64.urlsafe_b64decode(payload)
         return cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], record.encode()).decode()
-    except InvalidTag as error:
+    except (InvalidTag, ValueError) as error:
         raise SettingsError(f"the secret of {record} was changed or moved") from error
 
 

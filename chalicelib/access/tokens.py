@@ -5,6 +5,7 @@ leeway; `role`, `email` and `permissions` are read. A token never becomes a serv
 whatever its role says.
 """
 
+import math
 from typing import Any
 
 from chalicelib import seam
@@ -89,7 +90,7 @@ def _check_times(claims: dict[str, Any]) -> None:
         value = claims.get(claim)
         if value is None and claim == "nbf":
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise Unauthorized(_REFUSED)
         if too_late and value + LEEWAY <= now:
             raise Unauthorized("the token has expired; ask for a new one")

@@ -74,7 +74,7 @@ def all_of(tenant_id: str) -> list[Bucket]:
 
 def get(tenant_id: str, name: str) -> Bucket:
     """The bucket as it stands; raises BucketNotFound."""
-    bucket = Bucket.read(tenant_id, name) if name else None
+    bucket = _read(tenant_id, name)
     if bucket is None:
         _buckets.forget(_cache_key(tenant_id, name))
         raise not_found(name)
@@ -97,7 +97,7 @@ def visible(principal: Principal, name: str) -> Bucket:
 
 def recent(tenant_id: str, name: str) -> Bucket:
     """The bucket as it stood at most a minute ago; raises BucketNotFound."""
-    bucket = _buckets.get(_cache_key(tenant_id, name), lambda: Bucket.read(tenant_id, name))
+    bucket = _buckets.get(_cache_key(tenant_id, name), lambda: _read(tenant_id, name))
     if bucket is None:
         raise not_found(name)
     return bucket
@@ -166,6 +166,11 @@ def delete_step(job: Job) -> Step:
     settled = job.task["deleted_at"] + REQUESTS_END_WITHIN
     wait = max(0.0, settled - seam.timestamp())
     return Step({}, int(job.done), int(job.done), finished=not wait, wait=wait)
+
+
+def _read(tenant_id: str, name: str) -> Bucket | None:
+    # What cannot be a name is not looked up: DynamoDB refuses keys that are too long.
+    return Bucket.read(tenant_id, name) if names.is_uuid(tenant_id) and names.is_bucket_name(name) else None
 
 
 def _rows(partition: str) -> list[Item]:

@@ -12,7 +12,7 @@ from chalicelib.access.permissions import Operation, require
 from chalicelib.access.principals import Principal
 from chalicelib.core import buckets, content, garbage, jobs, objects
 from chalicelib.core.jobs import JobFailed, Step
-from chalicelib.errors import Unavailable
+from chalicelib.errors import PreconditionFailed, StowageError, Unavailable
 from chalicelib.providers import Copier, Multipart, Part, Provider
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
@@ -98,11 +98,13 @@ def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, m
             with Transaction() as transaction:
                 transaction.put(row, objects.unchanged(current))
                 if moved is not None:
-                    transaction.remove(moved, StoredObject.revision == moved.revision)
+                    transaction.remove(moved, objects.unchanged(moved))
                 if job is not None:
                     jobs.finish_with(transaction, job)
             return
         except TransactionFailed as failed:
+            if job is not None and failed.rows[-1] is not None:
+                raise failed.rows[-1] from failed  # ended already, or taken over: this is a replay
             if moved is not None and failed.rows[1] is not None:
                 moved = _still_there(moved, failed.rows[1].row)
         seam.sleep(seam.jitter(objects.FLIP_BACKOFF * (attempt + 1)))
@@ -111,7 +113,7 @@ def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, m
 
 def _still_there(moved: StoredObject, now_there: StoredObject | None) -> StoredObject:
     if now_there is None or now_there.version != moved.version:
-        raise Unavailable(f"object {moved.name} was changed while it was moved; try again")
+        raise PreconditionFailed(f"object {moved.name} was changed while it was moved; move it again")
     return now_there
 
 
@@ -151,7 +153,14 @@ def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step
         _land(principal, into, row, job.task["upsert"], found if job.task["move"] else None, job)
     except Unavailable:
         raise  # tried again from the checkpoint
-    except Exception as error:
-        garbage.file_quietly(row)
-        raise JobFailed(getattr(error, "message", "the copy could not be finished")) from error
+    except StowageError as error:
+        raise JobFailed(error.message) from error
     return Step(dict(job.checkpoint), size, size, finished=True)
+
+
+def give_up(job: Job) -> None:
+    """Free what a copy that failed has stored so far."""
+    row, provider = StoredObject(**job.task["to"]), providers.internal()
+    if isinstance(provider, Multipart) and "upload_id" in job.checkpoint:
+        provider.abort_multipart(row.physical_key, job.checkpoint["upload_id"])
+    garbage.file_quietly(row)

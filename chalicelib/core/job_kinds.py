@@ -1,9 +1,9 @@
-"""Every kind of job and the function that does one step of it."""
+"""Every kind of job, and what does it."""
 
 from chalicelib.core import buckets, copies
 from chalicelib.core.jobs import Kind
 
 KINDS: dict[str, Kind] = {
-    buckets.DELETE_JOB: buckets.delete_step,
-    copies.COPY_JOB: copies.copy_step,
+    buckets.DELETE_JOB: Kind(buckets.delete_step),
+    copies.COPY_JOB: Kind(copies.copy_step, copies.give_up),
 }

@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pynamodb.expressions.condition import Condition
+
 from chalicelib import aws, seam
-from chalicelib.access.principals import Principal
-from chalicelib.errors import JobNotFound, StowageError
+from chalicelib.access.principals import Principal, Role
+from chalicelib.core import names
+from chalicelib.errors import JobNotFound, StowageError, Unauthorized
 from chalicelib.observability import logger
 from chalicelib.settings import settings
 from chalicelib.tables.jobs import Job
@@ -44,7 +47,12 @@ class JobFailed(Exception):
     """A step found that the job can never succeed; the message is told to its owner."""
 
 
-Kind = Callable[[Job], Step]
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What does a kind of job: `step` one step of it, `give_up` frees what a job that failed for good has used."""
+
+    step: Callable[[Job], Step]
+    give_up: Callable[[Job], None] = lambda _: None
 
 
 def new(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
@@ -71,8 +79,10 @@ def start(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
 
 
 def get(principal: Principal, job_id: str) -> Job:
-    """A job of the principal's tenant, for its service key or for who started it; raises JobNotFound."""
-    job = Job.read(job_id)
+    """A job of the principal's tenant, for its service key or for who started it; raises JobNotFound, Unauthorized."""
+    if principal.role is Role.NOBODY:
+        raise Unauthorized("seeing a job needs the credential that started it; send it as `Authorization: Bearer …`")
+    job = Job.read(job_id) if names.is_uuid(job_id) else None
     if job is not None and job.tenant_id == principal.tenant_id:
         started_by = Principal.restored(job.task["principal"])
         if principal.is_service or (principal.uid is not None and principal.uid == started_by.uid):
@@ -114,7 +124,7 @@ def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], floa
         return
     try:
         while True:
-            step = kinds[job.kind](job)
+            step = kinds[job.kind].step(job)
             _store(job, step)
             if step.finished:
                 return
@@ -124,15 +134,15 @@ def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], floa
     except ConditionFailed:
         logger().warning("a job was taken over", extra={"job_id": job_id, "kind": job.kind})
     except JobFailed as error:
-        _end(job, "failed", str(error))
+        _fail(job, kinds[job.kind], str(error))
     except Exception as error:
         logger().exception("a step failed", extra={"job_id": job_id, "kind": job.kind})
-        _retry(job, error)
+        _retry(job, kinds[job.kind], error)
 
 
 def finish_with(transaction: Transaction, job: Job) -> None:
     """End a job in the same transaction as its last effect, so that no replay of the step repeats it."""
-    transaction.change(job, [Job.status.set("done"), *_ended()], Job.fence == job.fence)
+    transaction.change(job, [Job.status.set("done"), *_ended()], _is_ours(job))
 
 
 def _claim(job: Job) -> bool:
@@ -158,23 +168,30 @@ def _release(job: Job, wait: float) -> None:
     wake(job.job_id, wait)
 
 
-def _retry(job: Job, error: Exception) -> None:
+def _retry(job: Job, kind: Kind, error: Exception) -> None:
     if job.failures + 1 >= MAX_FAILURES:
-        told = error.message if isinstance(error, StowageError) else "it failed repeatedly; the log has the cause"
-        _end(job, "failed", told)
+        _fail(job, kind, error.message if isinstance(error, StowageError) else "it failed repeatedly; the log has the cause")
         return
     try:
-        job.change([Job.failures.set(job.failures + 1), Job.status.set("queued"), *_touched(0)], Job.fence == job.fence)
+        job.change([Job.failures.set(job.failures + 1), Job.status.set("queued"), *_touched(0)], _is_ours(job))
     except ConditionFailed:
         return
     wake(job.job_id, 5 * 2**job.failures)
 
 
-def _end(job: Job, status: str, error: str) -> None:
+def _fail(job: Job, kind: Kind, error: str) -> None:
+    """Free what the job has used, then end it: killed in between, it is tried, and fails, once more."""
     try:
-        job.change([Job.status.set(status), Job.error.set(error), *_ended()], Job.fence == job.fence)
+        kind.give_up(job)
+        job.change([Job.status.set("failed"), Job.error.set(error), *_ended()], _is_ours(job))
     except ConditionFailed:
         return
+
+
+def _is_ours(job: Job) -> Condition:
+    """That this worker still holds the job, and that it has not ended: its last answer may have been lost."""
+    ours: Condition = (Job.fence == job.fence) & Job.pending.exists()
+    return ours
 
 
 def _touched(lease: float) -> list[Any]:

@@ -103,6 +103,7 @@ class _Listing:
         self._one_too_many = ""
         self._read = 0
         self._ranges = 0
+        self._past_end = False
 
     def page(self) -> Page:
         if self._position.skip and not self._delimiter and not self._pass_over():
@@ -113,7 +114,7 @@ class _Listing:
             jumped = self._take(items)
             if self._one_too_many:
                 return Page(self._rows, _encode(_Position(self._one_too_many, 0)))
-            if ended:
+            if ended or self._past_end:
                 return Page(self._rows, None)
             wanted = self._limit + 1 - len(self._rows) + self._position.skip
             size = min(FIRST_RANGE if jumped else size * 2, wanted)
@@ -164,6 +165,7 @@ class _Listing:
             if folder and name.startswith(folder):
                 continue
             if not name.startswith(self._prefix):  # the bound of the range is itself a name
+                self._past_end = True
                 break
             folder = self._folder_of(name)
             if not self._show(folder or name, _folder_row(folder) if folder else _object_row(item)):

@@ -18,14 +18,25 @@ MAX_BUCKET_CHARACTERS = 100
 # A static route lies beside `/storage/object/{bucket}`, and API Gateway prefers it (tests hold the two together).
 RESERVED_BUCKETS = frozenset({"move", "copy"})
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BUCKET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _VERSION_SUFFIX = re.compile(r"~[0-9A-Za-z]{26}(?=/|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID as ids here are written: hyphenated, in lower case."""
+    return _UUID.fullmatch(text) is not None
+
+
+def is_bucket_name(name: str) -> bool:
+    """Whether `name` is 1 to 100 of letters, digits, `.`, `_`, `-`, not starting with `.`."""
+    return 1 <= len(name) <= MAX_BUCKET_CHARACTERS and _BUCKET.fullmatch(name) is not None
+
+
 def check_bucket_name(name: str) -> str:
-    """`name`, or InvalidName: 1 to 100 of letters, digits, `.`, `_`, `-`, not starting with `.`."""
-    if not 1 <= len(name) <= MAX_BUCKET_CHARACTERS or not _BUCKET.fullmatch(name):
+    """`name`, or InvalidName if it cannot name a new bucket."""
+    if not is_bucket_name(name):
         raise InvalidName(f"a bucket name has 1 to {MAX_BUCKET_CHARACTERS} letters, digits, '.', '_' or '-' and does not start with '.'")
     if name in RESERVED_BUCKETS:
         raise InvalidName(f"'{name}' is a word of the API and cannot name a bucket")

@@ -13,10 +13,10 @@ from typing import Any
 from pynamodb.expressions.condition import Condition
 
 from chalicelib import providers, seam
-from chalicelib.access.permissions import Operation, permits, require
-from chalicelib.access.principals import Principal
+from chalicelib.access.permissions import Operation, denial, hidden, permits, require
+from chalicelib.access.principals import Principal, Role
 from chalicelib.core import buckets, content, garbage, names
-from chalicelib.errors import InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TooLarge, Unavailable
+from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TooLarge, Unavailable
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.objects import Placement, StoredObject
@@ -54,7 +54,10 @@ def find(principal: Principal, bucket_name: str, name: str) -> Found:
     its name may have been taken by another bucket since.
     """
     names.check_object_name(name)
-    bucket = buckets.recent(principal.tenant_id, bucket_name)
+    try:
+        bucket = buckets.recent(principal.tenant_id, bucket_name)
+    except BucketNotFound as error:
+        raise error if principal.is_service else hidden(principal, bucket_name, name) from error
     require(principal, Operation.SELECT, bucket, name)
     row = StoredObject.read(bucket.partition, name)
     if row is None:
@@ -116,12 +119,12 @@ def change(principal: Principal, bucket_name: str, name: str, changes: dict[str,
         row = permit_existing(principal, Operation.UPDATE, bucket, name, row)
         if "content_type" in changes:
             content.check_allowed(bucket, changes["content_type"], b"")
-        read_revision = row.revision
+        was_read = unchanged(row)
         for attribute, value in changes.items():
             setattr(row, attribute, value)
-        row.revision, row.updated_at = read_revision + 1, seam.iso(seam.now())
+        row.revision, row.updated_at = row.revision + 1, seam.iso(seam.now())
         try:
-            row.put(StoredObject.revision == read_revision)
+            row.put(was_read)
             return row
         except ConditionFailed as failed:
             row = failed.row
@@ -139,6 +142,8 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
     if len(paths) > MAX_DELETED_AT_ONCE:
         raise InvalidRequest(f"at most {MAX_DELETED_AT_ONCE} paths are deleted at once")
     bucket = buckets.get(principal.tenant_id, bucket_name)
+    if principal.role is Role.NOBODY:
+        require(principal, Operation.DELETE, bucket, "")
     outcomes: list[StowageError | None] = []
     for start in range(0, len(paths), READ_TOGETHER):
         batch = paths[start : start + READ_TOGETHER]
@@ -172,7 +177,7 @@ def _delete(principal: Principal, bucket: Bucket, name: str, row: StoredObject |
     while True:
         row = permit_existing(principal, Operation.DELETE, bucket, name, row)
         try:
-            row.remove(StoredObject.revision == row.revision)
+            row.remove(unchanged(row))
             return
         except ConditionFailed as failed:
             if failed.row is None:
@@ -183,19 +188,19 @@ def _delete(principal: Principal, bucket: Bucket, name: str, row: StoredObject |
 # ---- moving --------------------------------------------------------------------------------------------
 def repoint(principal: Principal, bucket: Bucket, source: str, target: str, upsert: bool) -> StoredObject:
     """Give an object another name in its bucket: the new row names the old bytes, in one transaction."""
+    if source == target:
+        return permit_existing(principal, Operation.DELETE, bucket, source, StoredObject.read(bucket.partition, source))
     for attempt in range(FLIP_ATTEMPTS):
         old, current = read_together((StoredObject, bucket.partition, source), (StoredObject, bucket.partition, target))
         old = permit_existing(principal, Operation.DELETE, bucket, source, old)
         require(principal, Operation.SELECT, bucket, source)
-        if source == target:
-            return old
         permit_upload(principal, bucket, target, current, upsert)
         row = StoredObject(**old.attribute_values)
         row.name, row.updated_at = target, seam.iso(seam.now())
         row.revision = max(old.revision, current.revision if current else 0) + 1
         try:
             with Transaction() as transaction:
-                transaction.remove(old, StoredObject.revision == old.revision)
+                transaction.remove(old, unchanged(old))
                 transaction.put(row, unchanged(current))
                 transaction.put(Placement(bucket.partition + Placement.SUFFIX, row.version, moved_to=target))
             return row
@@ -223,7 +228,8 @@ def read_for_write(tenant_id: str, bucket_name: str, name: str) -> tuple[Bucket,
 
 
 def permit_upload(principal: Principal, bucket: Bucket, name: str, current: StoredObject | None, upsert: bool) -> None:
-    require(principal, Operation.UPDATE if current else Operation.INSERT, bucket, name)
+    if not permits(principal, Operation.UPDATE if current else Operation.INSERT, bucket):
+        raise denial(principal, Operation.INSERT, bucket, name)  # worded alike, whether something is there or not
     if current and not upsert:
         raise ObjectExists(f"there is an object {name} in bucket {bucket.name} already")
 
@@ -273,7 +279,11 @@ def succeed(row: StoredObject, current: StoredObject | None) -> None:
 
 
 def unchanged(current: StoredObject | None) -> Condition:
-    return StoredObject.name.does_not_exist() if current is None else StoredObject.revision == current.revision
+    """That a name still has the row that was read. The revision alone would not tell: a new object begins at 1 again."""
+    condition: Condition = StoredObject.name.does_not_exist()
+    if current is not None:
+        condition = (StoredObject.version == current.version) & (StoredObject.revision == current.revision)
+    return condition
 
 
 def missing(bucket_name: str, name: str) -> ObjectNotFound:

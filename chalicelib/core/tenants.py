@@ -7,6 +7,7 @@ from chalicelib.access.credentials import key_hash
 from chalicelib.access.principals import Role
 from chalicelib.access.sealing import seal
 from chalicelib.access.tokens import record_of_secret
+from chalicelib.core import names
 from chalicelib.errors import TenantNotFound
 from chalicelib.tables.table import Transaction
 from chalicelib.tables.tenants import ApiKey, Tenant
@@ -45,7 +46,7 @@ def create_admin_key() -> str:
 
 def get_tenant(tenant_id: str) -> Tenant:
     """The tenant; raises TenantNotFound."""
-    tenant = Tenant.read(tenant_id) if tenant_id else None
+    tenant = Tenant.read(tenant_id) if names.is_uuid(tenant_id) else None
     if tenant is None:
         raise TenantNotFound(f"there is no tenant {tenant_id}")
     return tenant

@@ -48,7 +48,10 @@ class Provider(Protocol):
         """Store `body` whole, durably, or not at all; a reader never sees a part of it."""
 
     def read(self, key: str, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes from `offset`; raises BytesMissing when there is no such object."""
+        """Exactly `length` bytes from `offset`; raises BytesMissing when there is no such object or it is shorter.
+
+        Nothing is asked of the storage for no bytes.
+        """
 
     def stat(self, key: str) -> Stat | None:
         """Size and ETag, or None when there is no such object (a definite answer, not a failure)."""

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import BinaryIO
 
 from chalicelib.errors import BytesMissing, StorageUnavailable
@@ -33,15 +34,18 @@ def _key_segment(name: str) -> str:
 
 
 class Filesystem:
-    """One folder as a storage. `root` is made when it is first written to."""
+    """One folder as a storage. Made if it is not there; raises StorageUnavailable where it cannot be."""
 
     # PATH_MAX is 4096 on Linux, 1024 on macOS; S3's limit keeps keys portable between providers.
     max_key_bytes = 1024
     max_copy_bytes = 1 << 62
 
     def __init__(self, root: str) -> None:
-        self._objects = Path(root).absolute() / "objects"
-        self._staging = Path(root).absolute() / "staging"
+        base = Path(root).resolve()
+        self._objects, self._staging = base / "objects", base / "staging"
+        with _answering():
+            self._objects.mkdir(parents=True, exist_ok=True)
+            self._staging.mkdir(exist_ok=True)
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
         with _answering(), self._staged() as staged:
@@ -51,7 +55,9 @@ class Filesystem:
             self._publish(staged, key)
 
     def read(self, key: str, offset: int, length: int) -> bytes:
-        with _answering(key), open(self._path(key), "rb") as file:
+        if length == 0:
+            return b""
+        with self._looking(), open(self._path(key), "rb") as file:
             file.seek(offset)
             body = file.read(length)
         if len(body) != length:
@@ -60,35 +66,37 @@ class Filesystem:
 
     def stat(self, key: str) -> Stat | None:
         try:
-            found = os.stat(self._path(key))
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            with self._looking():
+                found = os.stat(self._path(key))
+        except BytesMissing:
             return None
-        except OSError as error:
-            raise StorageUnavailable("the storage cannot be read; try again shortly") from error
+        if not S_ISREG(found.st_mode):
+            return None
         identity = f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
         return Stat(found.st_size, hashlib.sha256(identity.encode()).hexdigest()[:32])
 
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
         left: dict[str, str] = {}
         for key in keys:
-            path = self._path(key)
             try:
-                path.unlink(missing_ok=True)
-            except NotADirectoryError:
+                with self._looking():
+                    path = self._path(key)
+                    path.unlink()
+                self._prune(path.parent)
+            except BytesMissing:
                 continue
-            except OSError as error:
-                left[key] = error.strerror or type(error).__name__
-                continue
-            self._prune(path.parent)
+            except StorageUnavailable as error:
+                left[key] = str(error.__cause__ or error)
         return left
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
-        keys = (listed for listed in self._walk(self._objects, "") if listed.key.startswith(prefix))
+        with self._looking():
+            keys = [listed for listed in self._walk(self._objects, "") if listed.key.startswith(prefix) and listed.key > after]
         # Folder order is not key order ("a/b" sorts after "a.b", but folder "a" before file "a.b").
-        yield from sorted((listed for listed in keys if listed.key > after), key=lambda listed: listed.key)
+        yield from sorted(keys, key=lambda listed: listed.key)
 
     def copy(self, source: str, target: str) -> None:
-        with _answering(source), self._staged() as staged:
+        with self._looking(), self._staged() as staged:
             with open(self._path(source), "rb") as original, open(staged, "xb") as file:
                 while piece := original.read(_PIECE):
                     file.write(piece)
@@ -99,11 +107,25 @@ class Filesystem:
     def _path(self, key: str) -> Path:
         if "\0" in key:
             raise BytesMissing("there is no such object in the storage")
-        return self._objects.joinpath(*(_file_segment(segment) for segment in key.split("/")))
+        path = self._objects.joinpath(*(_file_segment(segment) for segment in key.split("/")))
+        if os.path.realpath(path) != str(path):  # a link: not made here, and it may lead anywhere
+            raise StorageUnavailable("the storage folder holds a link in place of an object; remove it")
+        return path
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Tell an object that is not there from a storage that is not there."""
+        try:
+            with _answering():
+                yield
+        except StorageUnavailable as error:
+            gone = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+            if gone and self._objects.is_dir():
+                raise BytesMissing("the stored object is missing") from error.__cause__
+            raise
 
     @contextmanager
     def _staged(self) -> Iterator[Path]:
-        self._staging.mkdir(parents=True, exist_ok=True)
         staged = self._staging / secrets.token_hex(16)
         try:
             yield staged
@@ -113,12 +135,13 @@ class Filesystem:
     def _publish(self, staged: Path, key: str) -> None:
         path = self._path(key)
         while True:
-            made = _make_folders(path.parent)
             try:
+                made = _make_folders(path.parent)
                 os.replace(staged, path)
                 break
-            except FileNotFoundError:  # a delete pruned the folder between the two calls
-                continue
+            except FileNotFoundError:  # a delete pruned a folder in between
+                if not staged.exists() or not self._objects.is_dir():
+                    raise
         for folder in (path.parent, *made):
             _sync_folder(folder)
 
@@ -145,16 +168,12 @@ class Filesystem:
 
 
 @contextmanager
-def _answering(key: str = "") -> Iterator[None]:
-    """Tell a missing object from a storage that does not work."""
+def _answering() -> Iterator[None]:
+    """Whatever the file system reports is the storage's failure; its cause tells which."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        if not key:
-            raise StorageUnavailable("the storage folder is not there; check STOWAGE_STORAGE_ROOT") from error
-        raise BytesMissing("the stored object is missing") from error
     except OSError as error:
-        raise StorageUnavailable("the storage cannot be used; try again shortly") from error
+        raise StorageUnavailable("the storage folder cannot be used; check STOWAGE_STORAGE_ROOT, its rights and its room") from error
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -80,6 +80,8 @@ class S3:
         try:
             answer = self._call("HeadObject", Key=key)
         except BytesMissing:
+            # A HEAD has no body to tell a missing object from a missing bucket, and the two must not be confused.
+            self._call("ListObjectsV2", Prefix=key, MaxKeys=1)
             return None
         return Stat(answer["ContentLength"], answer["ETag"].strip('"'))
 

@@ -20,6 +20,7 @@ EXPOSED_HEADERS = (
 )
 PREFLIGHT_LIFETIME = 7200  # Chromium keeps none longer
 CATCH_ALL = "/{path+}"
+TENANT_ID_CHARACTERS = 36
 
 
 def mount(app: StowageApp, surfaces: Iterable[Surface]) -> None:
@@ -153,5 +154,9 @@ def _log(request: Request, answer: Answer, seconds: float) -> None:
 
 
 def _tenant(request: Request) -> str | None:
+    """The tenant of the credential, or the one that a public path names."""
     principal = request.__dict__.get("principal")  # cached_property: absent when nobody was authenticated
-    return principal.tenant_id if principal else None
+    if principal is not None:
+        return str(principal.tenant_id)
+    named = (request.event.get("pathParameters") or {}).get("tenant_id")
+    return str(named)[:TENANT_ID_CHARACTERS] if named else None

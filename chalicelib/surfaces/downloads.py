@@ -139,7 +139,7 @@ def _wanted_range(request: Request, row: StoredObject) -> tuple[int, int] | None
     match = _RANGE.fullmatch(header)
     if match is None or match.group(1, 2) == ("", "") or not _range_holds(request, row):
         return None
-    first, last = ((int(bound[:19]) if bound else None) for bound in match.group(1, 2))
+    first, last = ((int(bound.lstrip("0")[:19] or "0") if bound else None) for bound in match.group(1, 2))
     if first is None:
         first, last = max(0, size - (last or 0)), size - 1
         unsatisfiable = match[2].strip("0") == ""

@@ -11,8 +11,8 @@ def single_file(content_type: str, body: bytes) -> tuple[bytes, str]:
     from python_multipart.multipart import File, FormParser, parse_options_header
 
     files: list[File] = []
-    _, options = parse_options_header(content_type)
     try:
+        _, options = parse_options_header(content_type)
         in_memory = {"MAX_MEMORY_FILE_SIZE": len(body) + 1, "MAX_BODY_SIZE": float("inf")}
         parser = FormParser(TYPE, lambda _: None, files.append, boundary=options.get(b"boundary"), config=in_memory)
         parser.write(body)

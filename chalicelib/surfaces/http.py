@@ -58,7 +58,7 @@ class Request:
         for name in SINGLE_HEADERS:
             if len(set(self._multi_headers.get(name, ()))) > 1:
                 raise InvalidRequest(f"the header {name} is given more than once, with different values")
-        return {name: values[0] if len(values) == 1 else ", ".join(values) for name, values in self._multi_headers.items()}
+        return {name: values[0] if name in SINGLE_HEADERS else ", ".join(values) for name, values in self._multi_headers.items()}
 
     @cached_property
     def query(self) -> dict[str, str]:
@@ -160,7 +160,7 @@ def json_answer(status: int, document: Any, headers: Mapping[str, str] | None = 
 
 def flag(text: str | None, what: str) -> bool:
     """`true` or `false` from a header or parameter (absent: false); raises InvalidRequest."""
-    value = (text or "false").strip().lower()
+    value = "false" if text is None else text.strip().lower()
     if value not in ("true", "false", "1", "0"):
         raise InvalidRequest(f"{what} is true or false")
     return value in ("true", "1")
@@ -188,7 +188,7 @@ def _multi_headers(event: Event) -> dict[str, list[str]]:
 
 def _base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest("the body did not arrive whole") from None
 

@@ -50,9 +50,9 @@ _SECURITY_SCHEMES = {
 
 
 def _operation(surface: Surface, route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
-    function = route.view.partition(":")[2]
+    module, _, function = route.view.rpartition(".")[2].partition(":")
     operation: dict[str, Any] = {
-        "operationId": f"{surface.name}_{function}_{route.method.lower()}",
+        "operationId": f"{surface.name}_{module}_{function}_{route.method.lower()}",
         "tags": [surface.name],
         "summary": route.summary,
         "parameters": [*_path_parameters(route.path), *map(_parameter, route.parameters)],

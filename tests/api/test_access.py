@@ -97,7 +97,7 @@ class Known:
         return [*listed, service.get(bucket, "known").body]
 
 
-@pytest.fixture()
+@pytest.fixture
 def known(new_tenant: Any) -> Callable[[str], Known]:
     """Makes a tenant with a bucket of the given visibility."""
 
@@ -113,7 +113,7 @@ def known(new_tenant: Any) -> Callable[[str], Known]:
     return make
 
 
-@pytest.fixture()
+@pytest.fixture
 def default_tenant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Sets the tenant of requests without a credential."""
 

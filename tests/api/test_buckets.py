@@ -50,7 +50,7 @@ def run(job_id: str) -> None:
     assert answer == {"batchItemFailures": []}
 
 
-@pytest.fixture()
+@pytest.fixture
 def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Sets a `STOWAGE_*` variable for one test."""
 

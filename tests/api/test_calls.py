@@ -20,7 +20,7 @@ DELETE_ITEM, QUERY, TRANSACTION = Call("dynamodb", "DeleteItem"), Call("dynamodb
 GET_OBJECT, PUT_OBJECT, COPY_OBJECT = Call("s3", "GetObject"), Call("s3", "PutObject"), Call("s3", "CopyObject")
 
 
-@pytest.fixture()
+@pytest.fixture
 def warm(tenant: Tenant) -> Client:
     """A client whose key and bucket this process has just seen, with objects in the public bucket `b`."""
     tenant.service.bucket("b", public=True)

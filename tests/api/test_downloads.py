@@ -45,7 +45,7 @@ JAVASCRIPT = [
 ]
 
 
-@pytest.fixture()
+@pytest.fixture
 def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Sets a `STOWAGE_*` variable for one test."""
 
@@ -58,7 +58,7 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Non
     settings.settings.cache_clear()
 
 
-@pytest.fixture()
+@pytest.fixture
 def digits(service: Client) -> Client:
     """The service's client, with an object `d` of ten bytes in bucket `b`."""
     service.bucket("b")
@@ -447,7 +447,7 @@ def follow(answer: Answer, headers: dict[str, str] | None = None) -> tuple[int, 
         return got.status, {name.lower(): value for name, value in got.headers.items()}, got.read()
 
 
-@pytest.fixture()
+@pytest.fixture
 def large(digits: Client, choose: Callable[[str, str], None]) -> Client:
     """An object `d` of ten bytes where one answer carries five."""
     choose("STOWAGE_MAX_BODY", "5")
@@ -548,7 +548,7 @@ def test_a_folder_streams_what_is_beyond_the_limit(on_filesystem: Path, service:
 
 
 # ---- without a credential ------------------------------------------------------------------------------
-@pytest.fixture()
+@pytest.fixture
 def published(tenant: Tenant) -> Tenant:
     """A tenant with object `d` in a public bucket `open` and in a private one, `closed`."""
     tenant.service.bucket("open", public=True)

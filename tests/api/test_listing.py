@@ -92,7 +92,7 @@ class Reads:
     rows: list[int] = field(default_factory=list)
 
 
-@pytest.fixture()
+@pytest.fixture
 def reads(embedded: Any) -> Iterator[Reads]:
     made = Reads()
 

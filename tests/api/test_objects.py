@@ -18,7 +18,7 @@ from tests.client import Answer, Client
 from tests.conftest import Tenant
 
 PROPERTY = hypothesis_settings(
-    deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    deadline=None, max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89"
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"
@@ -27,7 +27,7 @@ ROW = {"id", "name", "bucket", "version", "size", "content_type", "checksum", "o
 PATH = "/storage/object/b/"
 
 
-@pytest.fixture()
+@pytest.fixture
 def bucket(service: Client) -> Client:
     """The service's client, with a bucket `b`."""
     service.bucket("b")

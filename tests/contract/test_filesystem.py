@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,7 +124,7 @@ def outside(tmp_path: Path, root: Path) -> Path:
     folder.mkdir()
     (folder / "secret").write_bytes(b"secret")
     objects = root / "objects"
-    objects.mkdir(parents=True)
+    objects.mkdir(parents=True, exist_ok=True)
     (objects / "folder").symlink_to(folder)
     (objects / "file").symlink_to(folder / "secret")
     return folder
@@ -133,7 +134,8 @@ def outside(tmp_path: Path, root: Path) -> Path:
 def test_a_planted_link_is_not_read_through(files: Filesystem, outside: Path, key: str) -> None:
     with pytest.raises((BytesMissing, StorageUnavailable)):
         files.read(key, 0, 6)
-    assert files.stat(key) is None
+    with pytest.raises(StorageUnavailable):
+        files.stat(key)
 
 
 @pytest.mark.parametrize("key", ["folder/secret", "folder/new", "folder/deep/new", "file"])
@@ -168,9 +170,18 @@ def test_an_object_is_no_folder_for_another(files: Filesystem) -> None:
 # ---- a root that does not work -------------------------------------------------------------------------------------
 @pytest.fixture
 def broken(tmp_path: Path) -> Filesystem:
-    """A root that is a file."""
+    """A root that was replaced by a file, as where a mount is lost."""
+    root = tmp_path / "lost"
+    made = Filesystem(str(root))
+    shutil.rmtree(root)
+    root.write_text("not a folder")
+    return made
+
+
+def test_a_root_that_cannot_be_made_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    return Filesystem(str(tmp_path / "file"))
+    with pytest.raises(StorageUnavailable):
+        Filesystem(str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("name", ["put", "read", "stat", "list", "copy"])

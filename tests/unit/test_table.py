@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("embedded")
 
 @pytest.fixture
 def partition() -> str:
-    return seam.new_uuid()
+    return f"~{seam.new_uuid()}"  # after every hour that the garbage collector looks at
 
 
 @pytest.fixture

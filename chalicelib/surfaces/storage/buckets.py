@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def create(request: Request, body: "models.CreateBucket") -> Answer:
     require_service(request.principal, "creating a bucket")
-    _only_internal(body.storage_id)
+    if body.storage_id is not None:
+        raise StorageNotFound(f"there is no storage {body.storage_id}")
     bucket = buckets.create(request.principal.tenant_id, body.name, BucketSettings(**body.chosen()))
     return json_answer(201, shown(bucket))
 
@@ -35,7 +36,8 @@ def change(request: Request, body: "models.ChangeBucket") -> Answer:
     name = request.path("bucket")
     if body.name is not None and body.name != name:
         raise BucketFixed("a bucket keeps its name; create another and move its objects")
-    _only_internal(body.storage_id)
+    if body.storage_id is not None:
+        raise BucketFixed("a bucket keeps its storage; create another and move its objects")
     return json_answer(200, shown(buckets.change(request.principal.tenant_id, name, body.chosen())))
 
 
@@ -62,8 +64,3 @@ def shown(bucket: Bucket) -> "models.Bucket":
         "created_at": bucket.created_at,
         "updated_at": bucket.updated_at,
     }
-
-
-def _only_internal(storage_id: str | None) -> None:
-    if storage_id is not None:
-        raise StorageNotFound(f"there is no storage {storage_id}")

@@ -124,7 +124,7 @@ ROUTES = (
         "Change a bucket's settings",
         {200: _MODELS + "Bucket"},
         body=_MODELS + "ChangeBucket",
-        errors=(BucketNotFound, BucketFixed, InvalidName, StorageNotFound),
+        errors=(BucketNotFound, BucketFixed, InvalidName),
     ),
     Route(
         "DELETE",

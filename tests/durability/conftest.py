@@ -1,0 +1,93 @@
+"""The parts of AWS that drive the workers, turned by hand: the stream of the objects table, the queue, the hour."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from chalicelib import providers, workers
+from chalicelib.tables.garbage import Cursor
+from chalicelib.tables.objects import StoredObject
+from infra import stack
+from infra.runner import lambda_record
+
+Record = dict[str, Any]
+
+
+class Context:
+    """What Lambda tells a function of its remaining time."""
+
+    def __init__(self, seconds: float = 900) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return round((self._ends - time.monotonic()) * 1000)
+
+
+class Stream:
+    """The stream of the objects table from the moment this is made, of one tenant's rows."""
+
+    def __init__(self, aws: stack.EmbeddedAWS, tenant_id: str) -> None:
+        self._client = aws.client("dynamodbstreams")
+        self._arn = aws.client("dynamodb").describe_table(TableName=StoredObject.Meta.table_name)["Table"]["LatestStreamArn"]
+        self._tenant_id = tenant_id
+        shards = self._client.describe_stream(StreamArn=self._arn)["StreamDescription"]["Shards"]
+        self._iterators = [self._latest(shard["ShardId"]) for shard in shards]
+
+    def _latest(self, shard: str) -> str:
+        wanted = {"StreamArn": self._arn, "ShardId": shard, "ShardIteratorType": "LATEST"}
+        return str(self._client.get_shard_iterator(**wanted)["ShardIterator"])
+
+    def records(self) -> list[Record]:
+        """What has come since the last call, as Lambda would give it."""
+        found: list[Record] = []
+        for position, iterator in enumerate(self._iterators):
+            while True:
+                page = self._client.get_records(ShardIterator=iterator)
+                iterator = page["NextShardIterator"]
+                found += [lambda_record(record, self._arn) for record in page["Records"]]
+                if not page["Records"]:
+                    break
+            self._iterators[position] = iterator
+        return [record for record in found if record["dynamodb"]["Keys"]["partition"]["S"].startswith(self._tenant_id)]
+
+    def deliver(self, records: list[Record] | None = None) -> list[Record]:
+        """Hand records (those that have come) to the consumer, which must take them all."""
+        records = self.records() if records is None else records
+        if records:
+            assert workers.object_rows({"Records": records}, Context()) == {"batchItemFailures": []}
+        return records
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """What goes on behind the API."""
+
+    stream: Stream
+
+    def hour(self) -> dict[str, Any]:
+        """The hourly cleanup; gives its report."""
+        return workers.hourly({}, Context())
+
+    def work(self, job_id: str, seconds: float = 900) -> None:
+        """The worker, woken for a job."""
+        event = {"Records": [{"messageId": "m", "body": f'{{"job_id": "{job_id}"}}'}]}
+        assert workers.job_worker(event, Context(seconds)) == {"batchItemFailures": []}
+
+
+@pytest.fixture
+def machinery(embedded: stack.EmbeddedAWS, tenant: Any) -> Machinery:
+    # Another test may have moved the clock and collected: no hour of ours is behind the collector.
+    Cursor(Cursor.HOUR, Cursor.KEY).delete()
+    return Machinery(Stream(embedded, tenant.tenant_id))
+
+
+@pytest.fixture
+def stored_keys(tenant: Any) -> Any:
+    """The physical keys of everything that the tenant has in the internal storage."""
+
+    def keys() -> set[str]:
+        return {listed.key for listed in providers.internal().list(f"objects/{tenant.tenant_id}-")}
+
+    return keys
