@@ -23,6 +23,13 @@ from infra import stack  # noqa: E402
 from tests.client import Client  # noqa: E402
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Nothing may be skipped where `CI` is set."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.EmbeddedAWS]:
     """MiniStack with Stowage's tables, queues, bucket and bus, and this process's environment turned to it."""

@@ -1,0 +1,54 @@
+"""README's five minutes, run as they are written."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from infra.docs import README
+from tests.local.test_run import Running, live  # noqa: F401  the fixture
+
+TOUR = README.read_text(encoding="utf-8").partition("## Five minutes")[2].partition("\n## ")[0]
+BLOCKS = re.findall(r"```sh\n(.*?)```", TOUR, re.DOTALL)
+# curl as a reader has it, but for a status that is not success, which ends the script.
+STRICT = 'set -euo pipefail\ncurl() { command curl --fail-with-body --silent --show-error "$@"; echo; }\n'
+
+
+@pytest.fixture(scope="module")
+def told(live: Running, tmp_path_factory: pytest.TempPathFactory) -> str:  # noqa: F811
+    """What the whole tour prints."""
+    script = STRICT + "\n".join(BLOCKS).replace(".data/dev.env", str(live.data / "dev.env"))
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path_factory.mktemp("tour"), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_tour_has_its_steps() -> None:
+    assert len(BLOCKS) >= 5
+    assert BLOCKS[0] == "source .data/dev.env\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"max_file_size":20000000',
+        "Hello, Stowage",
+        "\nStowage\n",
+        '"name":"notes/"',
+        '"name":"notes/hello.txt"',
+        '"user_metadata":{"mood":"good"}',
+        '"name":"notes/greeting.txt"',
+        '{"job_id":"',
+    ],
+)
+def test_the_tour_shows_what_it_tells(told: str, text: str) -> None:
+    assert text in told
+
+
+def test_the_commands_of_the_first_page_exist() -> None:
+    targets = set(re.findall(r"^(\w+):.*##", Path(README.parent / "Makefile").read_text(), re.MULTILINE))
+    assert {"run", "test", "bench", "lint", "package", "deploy", "help"} <= targets
+    assert {command for command in re.findall(r"\bmake (\w+)", README.read_text()) if command.islower()} <= targets | {"and"}
