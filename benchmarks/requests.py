@@ -14,7 +14,7 @@ import boto3
 from benchmarks.rig import Rig, Table, interleaved
 
 ROUNDS = 15
-BATCH = 10
+BATCH = 20
 SIBLINGS = 10_000
 BODY = bytes(range(256)) * 40
 

@@ -1,9 +1,10 @@
 """The AWS clients of this process: one botocore session, one client a service, each made when first asked for.
 
 `boto3.client` would import boto3's resource layer (30 ms of CPU at every cold start) and return these same
-botocore clients. Three things make them cheaper than their defaults, and nothing here changes what is sent:
-the user agent is fixed (botocore builds it anew twice a call), parameters are not validated against the
-service model (types and tests do that), and DynamoDB's attribute values stay as they arrived (`LeanParser`).
+botocore clients. Four things make them cheaper than their defaults, and none changes what is asked: the user
+agent is fixed (botocore builds it anew twice a call), parameters are not validated against the service model
+(types and tests do that), endpoints are settled once, and DynamoDB's attribute values stay as they arrived
+(`LeanParser`). `tests/unit/test_aws.py` holds the hooks that this uses.
 """
 
 import os
@@ -77,8 +78,14 @@ def region() -> str:
 
 @lru_cache(maxsize=16)
 def client(service: str) -> Any:
-    """The client of `service` (`dynamodb`, `sqs`, `events`, `ssm`) under the function's own credentials."""
-    return new_client(service, region_name=region(), config=config())
+    """The client of `service` (`dynamodb`, `sqs`, `events`, `ssm`) under the function's own credentials.
+
+    The endpoint of these services is one for all operations, so it is settled once and not worked out from
+    rules at each call; without a resolver botocore takes the one it began with.
+    """
+    made = new_client(service, region_name=region(), config=config())
+    made._ruleset_resolver = None
+    return made
 
 
 def new_client(service: str, **options: Any) -> Any:

@@ -1,8 +1,10 @@
 """What tests stand on: an embedded AWS provisioned from the deployed template, a clock, a counter of AWS calls."""
 
 import base64
+import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ os.environ.update(
     POWERTOOLS_METRICS_DISABLED="true",
 )
 
-from chalicelib import aws, providers, seam, settings  # noqa: E402  # settings are read once: the environment comes first
+from chalicelib import aws, providers, seam, settings, workers  # noqa: E402  # settings are read once: the environment comes first
 from chalicelib.access import cache  # noqa: E402
 from infra import stack  # noqa: E402
 from tests.client import Client  # noqa: E402
@@ -77,6 +79,35 @@ def calls() -> list[Call]:
     """Every request that botocore has sent since the test began, or since `calls.clear()`."""
     _recorded.clear()
     return _recorded
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Sets a `STOWAGE_*` variable for one test."""
+
+    def set_variable(name: str, value: str) -> None:
+        monkeypatch.setenv(name, value)
+        settings.settings.cache_clear()
+
+    yield set_variable
+    monkeypatch.undo()
+    settings.settings.cache_clear()
+
+
+class Context:
+    """What Lambda tells a function of its remaining time."""
+
+    def __init__(self, seconds: float = 900) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return round((self._ends - time.monotonic()) * 1000)
+
+
+def run_job(job_id: str, seconds: float = 900) -> None:
+    """What the jobs queue does with a message."""
+    event = {"Records": [{"messageId": "m", "body": json.dumps({"job_id": job_id})}]}
+    assert workers.job_worker(event, Context(seconds)) == {"batchItemFailures": []}
 
 
 class Clock:

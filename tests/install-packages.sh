@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that tests want, where they are missing and may be installed. Where they may not,
-# the tests that want them say so and are skipped.
+# Installs the Debian packages that tests want, where they are missing and may be installed. Where they may not be,
+# the tests that want them say so.
 set -eu
 missing=
 for command in curl; do
@@ -8,7 +8,7 @@ for command in curl; do
 done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "stowage: missing:$missing; the tests that need them are skipped" >&2
+    echo "stowage: missing:$missing; install them, or the tests that need them fail" >&2
     exit 0
 fi
 echo "stowage: installing$missing"

@@ -4,14 +4,14 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 import pytest
 
-from chalicelib import seam, settings
+from chalicelib import seam
 from chalicelib.core import tenants
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
@@ -114,16 +114,9 @@ def known(new_tenant: Any) -> Callable[[str], Known]:
 
 
 @pytest.fixture
-def default_tenant(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+def default_tenant(choose: Callable[[str, str], None]) -> Callable[[str], None]:
     """Sets the tenant of requests without a credential."""
-
-    def set_tenant(tenant_id: str) -> None:
-        monkeypatch.setenv("STOWAGE_DEFAULT_TENANT", tenant_id)
-        settings.settings.cache_clear()
-
-    yield set_tenant
-    monkeypatch.undo()
-    settings.settings.cache_clear()
+    return lambda tenant_id: choose("STOWAGE_DEFAULT_TENANT", tenant_id)
 
 
 def send(client: Client, route: Route, ids: Ids, **headers: str) -> Answer:

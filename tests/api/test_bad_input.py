@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chalicelib import settings
 from chalicelib.core import objects, tenants
 from chalicelib.errors import StorageUnavailable
 from chalicelib.surfaces.openapi import SURFACES
@@ -59,19 +58,6 @@ def untouched(client: Client, admin: Client, calls: list[Call]) -> Iterator[None
 
 def _state(client: Client) -> Any:
     return [client("GET", path).json() for path in ("/storage/buckets", "/storage/objects/b")]
-
-
-@pytest.fixture
-def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Sets a `STOWAGE_*` variable for one test."""
-
-    def set_variable(name: str, value: str) -> None:
-        monkeypatch.setenv(name, value)
-        settings.settings.cache_clear()
-
-    yield set_variable
-    monkeypatch.undo()
-    settings.settings.cache_clear()
 
 
 def concrete(path: str, **values: str) -> str:

@@ -1,7 +1,6 @@
 """Buckets, as a client of the storage surface sees them (CONTRACT "Storage surface", FEATURES F7)."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,12 +8,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chalicelib import settings
 from chalicelib.core import buckets
 from chalicelib.tables.buckets import Bucket
-from chalicelib.workers import job_worker
 from tests.client import Client
-from tests.conftest import Clock, Tenant
+from tests.conftest import Clock, Tenant, run_job
 
 PROPERTY = hypothesis_settings(
     deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -35,32 +32,6 @@ FIELDS = {
     "updated_at",
 }
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-
-
-class Context:
-    """Lambda's, with ten minutes left."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 600_000
-
-
-def run(job_id: str) -> None:
-    """What the jobs queue does with a message."""
-    answer = job_worker({"Records": [{"messageId": "1", "body": json.dumps({"job_id": job_id})}]}, Context())
-    assert answer == {"batchItemFailures": []}
-
-
-@pytest.fixture
-def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Sets a `STOWAGE_*` variable for one test."""
-
-    def set_variable(name: str, value: str) -> None:
-        monkeypatch.setenv(name, value)
-        settings.settings.cache_clear()
-
-    yield set_variable
-    monkeypatch.undo()
-    settings.settings.cache_clear()
 
 
 # ---- creating ------------------------------------------------------------------------------------------
@@ -388,11 +359,11 @@ def test_the_job_of_a_deletion_removes_every_row_and_ends(tenant: Tenant, clock:
         "total": None,
         "error": None,
     }
-    run(job_id)
+    run_job(job_id)
     assert buckets._rows(bucket.partition) == []
     assert service("GET", f"/jobs/{job_id}").json()["status"] != "done"  # an upload under way may still land
     clock.advance(61)
-    run(job_id)
+    run_job(job_id)
     job = service("GET", f"/jobs/{job_id}").json()
     assert (job["status"], job["done"], job["total"], job["error"]) == ("done", 3, 3, None)
 
@@ -404,14 +375,14 @@ def test_an_upload_that_lands_after_the_deletion_is_removed_too(tenant: Tenant, 
     bucket = Bucket.read(tenant.tenant_id, "b")
     assert bucket is not None
     job_id = service("DELETE", "/storage/buckets/b").json()["job_id"]
-    run(job_id)
+    run_job(job_id)
     late = service.bucket("other")
     service.put("other", "late", b"bytes")
     landed = _row_in(tenant, late["name"], "late")
     landed.partition = bucket.partition
     landed.save()
     clock.advance(61)
-    run(job_id)
+    run_job(job_id)
     assert buckets._rows(bucket.partition) == []
     assert service("GET", f"/jobs/{job_id}").json()["status"] == "done"
 
@@ -479,9 +450,9 @@ def test_a_name_taken_anew_shares_nothing_with_the_bucket_before(tenant: Tenant,
     assert service.names("b") == []
     assert service.get("b", "old").status == 404
     assert service.put("b", "both", b"new").status == 201
-    run(job_id)
+    run_job(job_id)
     clock.advance(61)
-    run(job_id)
+    run_job(job_id)
     assert service("GET", f"/jobs/{job_id}").json()["status"] == "done"
     assert service.names("b") == ["both"]
     assert service.get("b", "both").body == b"new"

@@ -3,7 +3,7 @@
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chalicelib import providers, settings
+from chalicelib import providers
 from chalicelib.tables.objects import StoredObject
 from tests.client import Answer, Client
 from tests.conftest import Tenant
@@ -43,19 +43,6 @@ JAVASCRIPT = [
     "text/x-ecmascript",
     "text/x-javascript",
 ]
-
-
-@pytest.fixture
-def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Sets a `STOWAGE_*` variable for one test."""
-
-    def set_variable(name: str, value: str) -> None:
-        monkeypatch.setenv(name, value)
-        settings.settings.cache_clear()
-
-    yield set_variable
-    monkeypatch.undo()
-    settings.settings.cache_clear()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Moves and copies, at once and by job (CONTRACT "Storage surface", DESIGN invariants 1 to 3)."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,9 +14,9 @@ from chalicelib.tables.garbage import Cursor
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import Transaction, call
-from chalicelib.workers import hourly, job_worker
+from chalicelib.workers import hourly
 from tests.client import Answer, Client
-from tests.conftest import Call, Clock, Tenant
+from tests.conftest import Call, Clock, Context, Tenant, run_job
 
 ROW = {"id", "name", "bucket", "version", "size", "content_type", "checksum", "owner_id", "user_metadata", "created_at", "updated_at"}
 BODY = b"twenty-five bytes of text"
@@ -272,18 +271,6 @@ class Killed(BaseException):
     """The worker's process ends here."""
 
 
-class Context:
-    """Lambda's, with ten minutes left."""
-
-    def get_remaining_time_in_millis(self) -> int:
-        return 600_000
-
-
-def run(job_id: str) -> None:
-    """What the jobs queue does with a message."""
-    assert job_worker({"Records": [{"messageId": "1", "body": json.dumps({"job_id": job_id})}]}, Context()) == {"batchItemFailures": []}
-
-
 def run_with(job_id: str, step: Callable[[Job], Step]) -> None:
     jobs.work(job_id, {copies.COPY_JOB: jobs.Kind(step)}, lambda: 600.0)
 
@@ -326,7 +313,7 @@ def test_a_large_one_is_a_job_that_lands_when_it_is_done(source: Client, kind: s
     assert status_of(source, job_id)["status"] == "queued"
     assert source.names("to") == []
     assert source.get("b", "s").body == BODY
-    run(job_id)
+    run_job(job_id)
     job = status_of(source, job_id)
     assert (job["kind"], job["status"], job["done"], job["total"], job["error"]) == ("object.copy", "done", 25, 25, None)
     assert source.get("to", "t").body == BODY
@@ -371,9 +358,9 @@ def test_a_job_survives_being_killed_at_any_step(source: Client, clock: Clock, k
     with pytest.raises(Killed):
         run_with(job_id, step)
     assert source.get("to" if source.names("to") else "b", "t" if source.names("to") else "s").body == BODY
-    run(job_id)  # too early: the dead worker's lease still holds
+    run_job(job_id)  # too early: the dead worker's lease still holds
     clock.advance(jobs.LEASE + 1)
-    run(job_id)
+    run_job(job_id)
     assert status_of(source, job_id)["status"] == "done"
     assert source.get("to", "t").body == BODY
     assert source.names("b") == ([] if kind == "move" else ["s"])
@@ -388,11 +375,11 @@ def test_a_job_survives_being_killed_between_its_bytes_and_its_row(source: Clien
     with monkeypatch.context() as patched:
         patched.setattr(copies, "_land", killed)
         with pytest.raises(Killed):
-            run(job_id)
+            run_job(job_id)
     assert source.names("to") == []
     assert source.get("b", "s").body == BODY
     clock.advance(jobs.LEASE + 1)
-    run(job_id)
+    run_job(job_id)
     assert status_of(source, job_id)["status"] == "done"
     assert source.get("to", "t").body == BODY
 
@@ -405,7 +392,7 @@ def test_two_workers_do_not_share_a_job(source: Client) -> None:
     def step(job: Job) -> Step:
         nonlocal counted
         counted += 1
-        run(job_id)  # a second delivery of the same message
+        run_job(job_id)  # a second delivery of the same message
         return copies.copy_step(job)
 
     run_with(job_id, step)
@@ -446,7 +433,7 @@ def test_a_replay_of_the_last_step_brings_nothing_back(source: Client, clock: Cl
     change(source)
     clock.advance(jobs.LEASE + 1)
     if replayed == "message":
-        run(job_id)
+        run_job(job_id)
     else:
         with suppress(Exception):  # refusing is right, whatever it is called
             copies.copy_step(last)
@@ -470,9 +457,9 @@ def test_a_job_whose_last_answer_was_lost_is_done(source: Client, clock: Clock, 
     job_id = started(source, "move")
     with monkeypatch.context() as patched:
         patched.setattr(Transaction, "_commit", lost)
-        run(job_id)
+        run_job(job_id)
     clock.advance(jobs.LEASE + 1)
-    run(job_id)
+    run_job(job_id)
     assert source.get("to", "t").body == BODY
     assert status_of(source, job_id)["status"] == "done"
 
@@ -502,7 +489,7 @@ def test_a_move_whose_source_changed_meanwhile_fails_and_leaves_it(source: Clien
 
 def _run_to_its_end(client: Client, job_id: str, clock: Clock) -> None:
     for _ in range(jobs.MAX_FAILURES + 1):
-        run(job_id)
+        run_job(job_id)
         clock.advance(jobs.LEASE + 1)
 
 
@@ -510,7 +497,7 @@ def _run_to_its_end(client: Client, job_id: str, clock: Clock) -> None:
 def test_a_source_whose_row_changed_but_not_its_bytes_is_moved_all_the_same(source: Client) -> None:
     job_id = started(source, "move")
     source("PATCH", "/storage/object-info/b/s", {"user_metadata": {"k": 2}})
-    run(job_id)
+    run_job(job_id)
     assert status_of(source, job_id)["status"] == "done"
     assert source.names("b") == []
     assert source.get("to", "t").body == BODY
@@ -529,7 +516,7 @@ FAILING = {
 def test_a_job_that_may_not_land_any_more_fails_and_the_source_stays(source: Client, kind: str, failing: str) -> None:
     job_id = started(source, kind)
     FAILING[failing](source)
-    run(job_id)
+    run_job(job_id)
     job = status_of(source, job_id)
     assert job["status"] == "failed"
     assert job["error"]

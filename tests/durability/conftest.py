@@ -1,6 +1,5 @@
 """The parts of AWS that drive the workers, turned by hand: the stream of the objects table, the queue, the hour."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +10,9 @@ from chalicelib.tables.garbage import Cursor
 from chalicelib.tables.objects import StoredObject
 from infra import stack
 from infra.runner import lambda_record
+from tests.conftest import Context
 
 Record = dict[str, Any]
-
-
-class Context:
-    """What Lambda tells a function of its remaining time."""
-
-    def __init__(self, seconds: float = 900) -> None:
-        self._ends = time.monotonic() + seconds
-
-    def get_remaining_time_in_millis(self) -> int:
-        return round((self._ends - time.monotonic()) * 1000)
 
 
 class Stream:
@@ -69,11 +59,6 @@ class Machinery:
     def hour(self) -> dict[str, Any]:
         """The hourly cleanup; gives its report."""
         return workers.hourly({}, Context())
-
-    def work(self, job_id: str, seconds: float = 900) -> None:
-        """The worker, woken for a job."""
-        event = {"Records": [{"messageId": "m", "body": f'{{"job_id": "{job_id}"}}'}]}
-        assert workers.job_worker(event, Context(seconds)) == {"batchItemFailures": []}
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from chalicelib import aws
 from chalicelib.core import objects
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import call
+from tests.conftest import run_job
 from tests.durability.api_process import ApiProcess
 
 WRITERS = 16
@@ -218,7 +219,7 @@ def test_an_upload_under_way_when_its_bucket_is_deleted_and_made_anew_is_not_in_
     def late_flip(*arguments: Any) -> bool:
         jobs.append(tenant.service("DELETE", "/storage/buckets/b").json()["job_id"])
         tenant.service.bucket("b")
-        machinery.work(jobs[0])
+        run_job(jobs[0])
         return flip(*arguments)
 
     with monkeypatch.context() as patched:
@@ -238,7 +239,7 @@ def test_an_upload_under_way_when_its_bucket_is_deleted_and_made_anew_is_not_in_
 
 def _finish(tenant: Any, machinery: Any, clock: Any, job_id: str) -> None:
     clock.advance(300)
-    machinery.work(job_id)
+    run_job(job_id)
     assert tenant.service("GET", f"/jobs/{job_id}").json()["status"] == "done"
 
 

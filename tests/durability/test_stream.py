@@ -10,7 +10,7 @@ from chalicelib import aws, providers, workers
 from chalicelib.core import buckets, changes, events, garbage
 from chalicelib.settings import settings
 from chalicelib.tables.garbage import Cursor, Garbage
-from tests.durability.conftest import Context
+from tests.conftest import Context
 
 DAY = 25 * 3600
 

@@ -221,3 +221,15 @@ def test_a_stand_in_for_aws_is_known_by_either_variable(monkeypatch: pytest.Monk
     assert not aws.overridden_endpoint()
     monkeypatch.setenv(variable, "http://127.0.0.1:1")
     assert aws.overridden_endpoint()
+
+
+def test_a_client_without_a_resolver_goes_to_the_endpoint_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hook that `aws.client` uses: for these services it is the endpoint that the rules would give for every call."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    for service in ("dynamodb", "sqs", "events", "ssm"):
+        ruled = aws.new_client(service, region_name="eu-west-1", config=aws.config())
+        operation = ruled.meta.service_model.operation_model(ruled.meta.service_model.operation_names[0])
+        by_rules = ruled._resolve_endpoint_ruleset(operation, {}, {"client_region": "eu-west-1", "client_config": ruled.meta.config})
+        ruled._ruleset_resolver = None
+        settled = ruled._resolve_endpoint_ruleset(operation, {}, {})
+        assert settled[0] == by_rules[0] == f"https://{service}.eu-west-1.amazonaws.com"
