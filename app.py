@@ -4,11 +4,12 @@ import sys
 
 from chalicelib.surfaces import dispatch
 from chalicelib.surfaces.mounted import SURFACES
+from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
 from chalicelib.webapp import StowageApp
 from chalicelib.workers import workers
 
 app = StowageApp("stowage")
-dispatch.mount(app, SURFACES)
+dispatch.mount(app, SURFACES, otherwise=PLATFORM)
 app.register_blueprint(workers)
 
 if "chalice.local" in sys.modules:  # under `chalice local`, and never in a deployed function

@@ -52,14 +52,6 @@ def new_version() -> str:
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
-def version_timestamp(version: str) -> float:
-    """Seconds since the epoch at which a ULID was made."""
-    number = 0
-    for letter in version[:10]:
-        number = number * 32 + _CROCKFORD.index(letter)
-    return number / 1000
-
-
 def new_token(size: int = 32) -> str:
     """A URL-safe random text made of `size` random bytes."""
     return secrets.token_urlsafe(size)

@@ -41,7 +41,11 @@ class Answer(Response):
     body: bytes | Stream
 
     def __init__(self, status: int, body: bytes | Stream = b"", headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(body, dict(headers or {}), status)
+        given: dict[str, Any] = dict(headers or {})
+        for name, value in given.items():
+            if not value.isprintable():  # a line break would begin another header
+                raise ValueError(f"the value of header {name} holds a control character")
+        super().__init__(body, given, status)
 
     def to_dict(self, binary_types: list[str] | None = None) -> dict[str, Any]:
         if isinstance(self.body, Stream):
@@ -118,20 +122,3 @@ def percent_decoded(text: str) -> str | None:
 
 def _is_hex(pair: str) -> bool:
     return all(digit in "0123456789abcdefABCDEF" for digit in pair)
-
-
-def api_gateway_conflicts(paths: Iterable[str]) -> list[str]:
-    """What API Gateway would refuse in a set of paths: one variable name a parent, greedy only at the end."""
-    seen: dict[str, str] = {}
-    problems = []
-    for path in paths:
-        parts = path.strip("/").split("/")
-        for position, part in enumerate(parts):
-            if not part.startswith("{"):
-                continue
-            parent = "/".join(parts[:position])
-            if seen.setdefault(parent, part) != part:
-                problems.append(f"{path}: sibling variables {seen[parent]} and {part}")
-            if part.endswith("+}") and position != len(parts) - 1:
-                problems.append(f"{path}: a greedy variable that is not last")
-    return problems

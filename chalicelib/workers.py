@@ -25,18 +25,35 @@ MARGIN = 20
 
 @workers.lambda_function(name="object_rows")
 def object_rows(event: Event, context: Any) -> Failures:
-    """The stream of the objects table. A batch that fails is bisected and delivered again by the mapping."""
+    """The stream of the objects table. A batch that fails is taken record by record, up to the one that does not go.
+
+    That one is named, so that the mapping delivers from it on; as the first of its batch it fails the function,
+    which the mapping bisects and retries, and which an alarm sees.
+    """
     from chalicelib.core import changes
 
     records = event["Records"]
+    failed = None
     try:
         changes.consume(records)
     except Exception:
-        logger().exception("stream records failed", extra={"records": len(records)})
-        # The first record marks where to begin again: the batch has no effect that must not be repeated.
-        return {"batchItemFailures": [{"itemIdentifier": records[0]["dynamodb"]["SequenceNumber"]}]}
+        logger().exception("a batch of stream records failed", extra={"records": len(records)})
+        failed = _first_failing(records, changes.consume)
     count({"ObjectRowsChanged": len(records)}, "object_rows")
-    return {"batchItemFailures": []}
+    return {"batchItemFailures": [{"itemIdentifier": failed}] if failed else []}
+
+
+def _first_failing(records: list[Event], consume: Callable[[list[Event]], None]) -> str | None:
+    """Consume one by one; gives the sequence number of the first that fails, and raises if that is the very first."""
+    for position, record in enumerate(records):
+        try:
+            consume([record])
+        except Exception:
+            if position == 0:
+                raise
+            logger().exception("a stream record failed")
+            return str(record["dynamodb"]["SequenceNumber"])
+    return None
 
 
 @workers.lambda_function(name="bucket_objects")
@@ -49,18 +66,12 @@ def bucket_objects(event: Event, context: Any) -> None:
 
 
 @workers.lambda_function(name="job_worker")
-def job_worker(event: Event, context: Any) -> Failures:
-    """The jobs queue, one message at a time. What cannot even be begun goes back to the queue."""
+def job_worker(event: Event, context: Any) -> None:
+    """The jobs queue, one message at a time. One that cannot even be begun fails the function and goes back."""
     from chalicelib.core import job_kinds, jobs
 
-    failures = []
     for record in event["Records"]:
-        try:
-            jobs.work(_job_id(record["body"]), job_kinds.KINDS, _seconds_left(context))
-        except Exception:
-            logger().exception("a job could not be begun")
-            failures.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": failures}
+        jobs.work(str(json.loads(record["body"])["job_id"]), job_kinds.KINDS, _seconds_left(context))
 
 
 @workers.lambda_function(name="hourly")
@@ -72,10 +83,6 @@ def hourly(event: Event, context: Any) -> dict[str, Any]:
     logger().info("cleanup", extra={"report": report})
     count({"GarbageDeleted": report["garbage"]["deleted"], "GarbageLeft": len(report["garbage"]["left"])}, "hourly")
     return report
-
-
-def _job_id(body: str) -> str:
-    return str(json.loads(body)["job_id"])
 
 
 def _seconds_left(context: Any) -> Callable[[], float]:

@@ -93,7 +93,11 @@ def read_body(stream: BufferedIOBase, head: Head, go_on: Callable[[], None]) -> 
 
 def too_large() -> Refused:
     """What API Gateway answers to a body beyond its limit."""
-    return Refused(413, "the body is larger than a request may carry; send it in chunks (POST /storage/v1/upload/tus or /storage/upload/resumable), or directly (POST /storage/upload/direct)")
+    return Refused(
+        413,
+        "the body is larger than a request may carry; send it in chunks (POST /storage/v1/upload/tus or"
+        " /storage/upload/resumable), or directly (POST /storage/upload/direct)",
+    )
 
 
 def _request_line(stream: BufferedIOBase) -> bytes:

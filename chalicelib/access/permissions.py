@@ -8,7 +8,7 @@ credential (401).
 from enum import StrEnum
 
 from chalicelib.access.principals import Principal, Role
-from chalicelib.errors import Forbidden, ObjectNotFound, StowageError, Unauthorized
+from chalicelib.errors import BucketNotFound, Forbidden, ObjectNotFound, StowageError, Unauthorized
 from chalicelib.tables.buckets import Bucket
 
 
@@ -35,7 +35,7 @@ def denial(principal: Principal, operation: Operation, bucket: Bucket, name: str
     if principal.role is Role.NOBODY:
         return _unauthorized()
     if operation is Operation.INSERT or permits(principal, Operation.SELECT, bucket):
-        return Forbidden(f"this credential may not {operation} in bucket {bucket.name}")
+        return _forbidden(operation, bucket.name)
     return hidden(principal, bucket.name, name)
 
 
@@ -44,6 +44,19 @@ def hidden(principal: Principal, bucket_name: str, name: str) -> StowageError:
     if principal.role is Role.NOBODY:
         return _unauthorized()
     return ObjectNotFound(f"there is no object {name} in bucket {bucket_name}")
+
+
+def denial_of_missing(principal: Principal, operation: Operation, bucket_name: str, name: str) -> StowageError:
+    """What is told of a bucket that does not exist: to all but the service key what a private one would be told."""
+    if principal.is_service:
+        return BucketNotFound(f"there is no bucket {bucket_name}")
+    if operation is Operation.INSERT and principal.role is not Role.NOBODY:
+        return _forbidden(operation, bucket_name)
+    return hidden(principal, bucket_name, name)
+
+
+def _forbidden(operation: Operation, bucket_name: str) -> Forbidden:
+    return Forbidden(f"this credential may not {operation} in bucket {bucket_name}")
 
 
 def _unauthorized() -> Unauthorized:

@@ -9,15 +9,16 @@ from chalicelib.access.permissions import require_service
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import content, jobs, names
 from chalicelib.core.jobs import Step
-from chalicelib.errors import BucketExists, BucketNotEmpty, BucketNotFound, InvalidRequest, Unavailable
+from chalicelib.errors import BucketExists, BucketNotEmpty, BucketNotFound, InvalidRequest
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
-from chalicelib.tables.table import ConditionFailed, Item, Transaction, TransactionFailed, write_all
+from chalicelib.tables.table import ConditionFailed, Item, Transaction, TransactionFailed, tries, write_all
 
 DELETE_JOB = "bucket.delete"
 MAX_ALLOWED_TYPES = 100
+MAX_ALLOWED_CHARACTERS = 2000
 DELETED_AT_ONCE = 500
 # Seconds. A function lives 28 s and API Gateway waits 29.
 REQUESTS_END_WITHIN = 60
@@ -33,19 +34,23 @@ class BucketSettings:
     file_size_limit: int | None = None
     allowed_mime_types: list[str] | None = None
 
-    def __post_init__(self) -> None:
-        limit = settings().max_upload_size
-        if self.file_size_limit is not None and not 0 < self.file_size_limit <= limit:
-            raise InvalidRequest(f"the size limit of a bucket lies between 1 and {limit} bytes")
-        if self.allowed_mime_types is not None:
-            if len(self.allowed_mime_types) > MAX_ALLOWED_TYPES:
-                raise InvalidRequest(f"a bucket names at most {MAX_ALLOWED_TYPES} content types")
-            for pattern in self.allowed_mime_types:
-                content.check_pattern(pattern)
+
+def check_settings(chosen: dict[str, Any]) -> dict[str, Any]:
+    """What was chosen of BucketSettings, in its usual form; raises InvalidRequest."""
+    checked, limit = dict(chosen), settings().max_upload_size
+    size, patterns = chosen.get("file_size_limit"), chosen.get("allowed_mime_types")
+    if size is not None and not 0 < size <= limit:
+        raise InvalidRequest(f"the size limit of a bucket lies between 1 and {limit} bytes")
+    if patterns is not None:
+        checked["allowed_mime_types"] = [content.check_pattern(pattern) for pattern in patterns]
+        if len(patterns) > MAX_ALLOWED_TYPES or sum(map(len, patterns)) > MAX_ALLOWED_CHARACTERS:
+            raise InvalidRequest(f"a bucket names at most {MAX_ALLOWED_TYPES} content types, {MAX_ALLOWED_CHARACTERS} characters in all")
+    return checked
 
 
-def create(tenant_id: str, name: str, chosen: BucketSettings) -> Bucket:
-    """A new bucket; raises BucketExists, InvalidName."""
+def create(tenant_id: str, name: str, choices: dict[str, Any]) -> Bucket:
+    """A new bucket with `choices` of BucketSettings; raises BucketExists, InvalidName, InvalidRequest."""
+    chosen = BucketSettings(**check_settings(choices))
     now = seam.iso(seam.now())
     bucket = Bucket(
         tenant_id,
@@ -54,7 +59,7 @@ def create(tenant_id: str, name: str, chosen: BucketSettings) -> Bucket:
         revision=1,
         visibility=chosen.visibility,
         file_size_limit=chosen.file_size_limit,
-        allowed_mime_types=_lowered(chosen.allowed_mime_types),
+        allowed_mime_types=chosen.allowed_mime_types,
         created_at=now,
         updated_at=now,
     )
@@ -87,8 +92,8 @@ def visible(principal: Principal, name: str) -> Bucket:
 
     Raises BucketNotFound, and Unauthorized when nobody asks for one that is not public.
     """
-    bucket = get(principal.tenant_id, name)
-    if principal.is_service or bucket.public:
+    bucket = _read(principal.tenant_id, name)
+    if bucket is not None and (principal.is_service or bucket.public):
         return bucket
     if principal.role is Role.NOBODY:
         require_service(principal, "seeing a private bucket")
@@ -103,6 +108,11 @@ def recent(tenant_id: str, name: str) -> Bucket:
     return bucket
 
 
+def is_outdated(bucket: Bucket) -> bool:
+    """Whether the name of a remembered bucket is free, or another bucket's, by now; raises BucketNotFound when free."""
+    return bool(get(bucket.tenant_id, bucket.name).bucket_id != bucket.bucket_id)
+
+
 def remember(bucket: Bucket) -> None:
     """Keep a bucket that was read just now."""
     _buckets.keep(_cache_key(bucket.tenant_id, bucket.name), bucket)
@@ -110,14 +120,11 @@ def remember(bucket: Bucket) -> None:
 
 def change(tenant_id: str, name: str, changes: dict[str, Any]) -> Bucket:
     """Set the given settings of a bucket and leave the others; raises BucketNotFound, InvalidRequest."""
-    while True:
+    chosen = check_settings(changes)
+    for _ in tries(f"bucket {name} is being changed by too many at once; try again shortly"):
         bucket = get(tenant_id, name)
-        current = BucketSettings(bucket.visibility, bucket.size_limit, bucket.allowed_mime_types)
-        chosen = BucketSettings(**{field: changes.get(field, getattr(current, field)) for field in BucketSettings.__slots__})
         actions = [
-            Bucket.visibility.set(chosen.visibility),
-            _set_or_remove(Bucket.file_size_limit, chosen.file_size_limit),
-            _set_or_remove(Bucket.allowed_mime_types, _lowered(chosen.allowed_mime_types)),
+            *(_set_or_remove(getattr(Bucket, field), value) for field, value in chosen.items()),
             Bucket.revision.set(bucket.revision + 1),
             Bucket.updated_at.set(seam.iso(seam.now())),
         ]
@@ -127,30 +134,38 @@ def change(tenant_id: str, name: str, changes: dict[str, Any]) -> Bucket:
             continue
         remember(bucket)
         return bucket
+    raise AssertionError("tries() ends by raising")
 
 
 def delete(principal: Principal, name: str, if_empty: bool) -> Job:
     """Free the name at once and leave rows and bytes to the job that is given back.
 
     The row goes and the job comes in one transaction: killed right after it, the job is found and woken by
-    the hourly cleanup. Raises BucketNotFound, and BucketNotEmpty when `if_empty` and it is not.
+    the hourly cleanup. Raises BucketNotFound, and BucketNotEmpty when `if_empty` and it is not: a look beforehand,
+    which an upload that is under way can slip through.
     """
     bucket = get(principal.tenant_id, name)
     if if_empty and _rows(bucket.partition):
         raise BucketNotEmpty(f"bucket {name} is not empty; delete its objects first, or leave out if_empty")
     job = jobs.new(DELETE_JOB, principal, {"bucket": name, "partition": bucket.partition, "deleted_at": seam.timestamp()})
     try:
-        with Transaction() as transaction:
-            transaction.remove(bucket, Bucket.bucket_id == bucket.bucket_id)
-            transaction.put(job)
-    except TransactionFailed as failed:
-        if failed.conflict:
-            raise Unavailable("the bucket is being changed; try again shortly") from failed
-        raise not_found(name) from failed
+        _replace_by_job(bucket, job)
     finally:
         _buckets.forget(_cache_key(principal.tenant_id, name))
     jobs.wake(job.job_id)
     return job
+
+
+def _replace_by_job(bucket: Bucket, job: Job) -> None:
+    for _ in tries(f"bucket {bucket.name} is being changed; try again shortly"):
+        try:
+            with Transaction() as transaction:
+                transaction.remove(bucket, Bucket.bucket_id == bucket.bucket_id)
+                transaction.put(job)
+            return
+        except TransactionFailed as failed:
+            if not failed.conflict:  # a counter of a busy bucket moves all the time
+                raise not_found(bucket.name) from failed
 
 
 def delete_step(job: Job) -> Step:
@@ -187,10 +202,6 @@ def _rows(partition: str) -> list[Item]:
 
 def not_found(name: str) -> BucketNotFound:
     return BucketNotFound(f"there is no bucket {name}")
-
-
-def _lowered(patterns: list[str] | None) -> list[str] | None:
-    return None if patterns is None else [pattern.lower() for pattern in patterns]
 
 
 def _set_or_remove(attribute: Any, value: Any) -> Any:

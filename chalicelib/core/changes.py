@@ -95,5 +95,5 @@ def _add(partition: str, name: str, objects: int, size: int) -> None:
         Bucket(tenant_id, name).change(actions, Bucket.bucket_id == bucket_id)
     except ConditionFailed:
         return  # deleted, or its name was taken anew: nobody asks for these counts
-    except Exception:  # delivering the batch again would count the other buckets twice; reconciling mends this one
+    except Exception:  # delivering the batch again would count the other buckets twice
         logger().exception("a counter was not moved", extra={"bucket_id": bucket_id})

@@ -11,13 +11,14 @@ from chalicelib.tables.buckets import Bucket
 
 SNIFFED_BYTES = 512
 MAX_METADATA_BYTES = 4096
+MAX_METADATA_DEPTH = 32
 UNKNOWN = "application/octet-stream"
 MAX_TYPE_CHARACTERS = 255
 
 # RFC 6838 §4.2 for the names, RFC 9110 §8.3.1 for the whole: type "/" subtype, then parameters.
 _NAME = r"[0-9A-Za-z][0-9A-Za-z!#$&^_.+-]*"
 _VALUE = r"""(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+|"[^"\\\x00-\x1f\x7f]*")"""
-_MEDIA_TYPE = re.compile(rf"({_NAME}/{_NAME})(?:\s*;\s*[0-9A-Za-z_.-]+={_VALUE})*")
+_MEDIA_TYPE = re.compile(rf"({_NAME}/{_NAME})(?: *; *[0-9A-Za-z_.-]+={_VALUE})*")
 _PATTERN = re.compile(rf"\*/\*|{_NAME}/(?:\*|{_NAME})")
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz", "compress": "application/x-compress"}
 
@@ -143,10 +144,22 @@ def metadata_text(metadata: dict[str, Any] | None) -> str | None:
     """User metadata as it is stored: compact JSON of at most 4 KB; raises InvalidRequest."""
     if metadata is None:
         return None
+    if _depth(metadata) > MAX_METADATA_DEPTH:
+        raise InvalidRequest(f"user metadata is nested at most {MAX_METADATA_DEPTH} deep")
     text = json.dumps(metadata, separators=(",", ":"), ensure_ascii=False)
     if len(text.encode()) > MAX_METADATA_BYTES:
         raise InvalidRequest(f"user metadata has at most {MAX_METADATA_BYTES} bytes of JSON")
     return text
+
+
+def _depth(value: Any) -> int:
+    """How many containers lie in each other, counted no further than matters."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_METADATA_DEPTH:
+        inner = [list(each.values()) if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        depth += bool(inner)
+        level = [each for values in inner for each in values]
+    return depth
 
 
 def check_allowed(bucket: Bucket, content_type: str, start: bytes) -> None:

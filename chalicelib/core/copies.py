@@ -7,7 +7,7 @@ end), so that neither a replay nor a kill brings back an object that was overwri
 
 from typing import Any
 
-from chalicelib import providers, seam
+from chalicelib import providers
 from chalicelib.access.permissions import Operation, require
 from chalicelib.access.principals import Principal
 from chalicelib.core import buckets, content, garbage, jobs, objects
@@ -17,7 +17,7 @@ from chalicelib.providers import Copier, Multipart, Part, Provider
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
-from chalicelib.tables.table import Transaction, TransactionFailed
+from chalicelib.tables.table import Transaction, TransactionFailed, tries
 
 COPY_JOB = "object.copy"
 LARGE = 100_000_000
@@ -30,7 +30,7 @@ def move(principal: Principal, bucket_name: str, source: str, to_bucket: str, ta
     """Give an object another name or bucket; gives its row, or the job that does it."""
     objects.check_names(source, target)
     if bucket_name == to_bucket:
-        return objects.repoint(principal, buckets.get(principal.tenant_id, bucket_name), source, target, upsert)
+        return objects.repoint(principal, bucket_name, source, target, upsert)
     return _transfer(principal, bucket_name, source, to_bucket, target, upsert, is_move=True)
 
 
@@ -43,11 +43,11 @@ def copy(principal: Principal, bucket_name: str, source: str, to_bucket: str, ta
 def _transfer(
     principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool, *, is_move: bool
 ) -> StoredObject | Job:
-    bucket, found = objects.read_for_write(principal.tenant_id, bucket_name, source)
+    bucket, found = objects.read_current(principal, Operation.SELECT, bucket_name, source)
     found = objects.permit_existing(principal, Operation.SELECT, bucket, source, found)
     if is_move:
         require(principal, Operation.DELETE, bucket, source)
-    into, current = objects.read_for_write(principal.tenant_id, to_bucket, target)
+    into, current = objects.read_current(principal, Operation.INSERT, to_bucket, target)
     objects.permit_upload(principal, into, target, current, upsert)
     objects.check_size(into, int(found.size))
     _check_content(into, found)
@@ -55,12 +55,12 @@ def _transfer(
     if found.size > LARGE:
         task = {"from": found.attribute_values, "to": row.attribute_values, "bucket": to_bucket, "move": is_move, "upsert": upsert}
         return jobs.start(COPY_JOB, principal, task)
-    _copy_bytes(providers.internal(), found, row)
-    try:
-        _land(principal, into, row, upsert, found if is_move else None, None)
-    except Exception:
-        garbage.file_quietly(row)
-        raise
+    with garbage.filed_on_failure(row):
+        _copy_bytes(providers.internal(), found, row)
+        if is_move:
+            _land(principal, into, row, upsert, found, None)
+        else:
+            objects.flip(principal, into, row, current, upsert)
     return row
 
 
@@ -87,7 +87,7 @@ def _copy_bytes(provider: Provider, found: StoredObject, row: StoredObject) -> N
 
 def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, moved: StoredObject | None, job: Job | None) -> None:
     """Write the row, and in the same transaction remove the source of a move and end the job."""
-    for attempt in range(objects.FLIP_ATTEMPTS):
+    for _ in tries(objects.crowded(row.name), objects.WRITE_TRIES):
         current = StoredObject.read(row.partition, row.name)
         objects.permit_upload(principal, into, row.name, current, upsert)
         if moved is None:
@@ -107,11 +107,12 @@ def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, m
                 raise failed.rows[-1] from failed  # ended already, or taken over: this is a replay
             if moved is not None and failed.rows[1] is not None:
                 moved = _still_there(moved, failed.rows[1].row)
-        seam.sleep(seam.jitter(objects.FLIP_BACKOFF * (attempt + 1)))
-    raise Unavailable(f"object {row.name} is being written by too many at once; try again shortly")
+                content.check_allowed(into, moved.content_type, b"")
+                row.content_type, row.user_metadata = moved.content_type, moved.user_metadata
 
 
 def _still_there(moved: StoredObject, now_there: StoredObject | None) -> StoredObject:
+    """The source of a move after it was changed under way: another type or metadata goes along, other bytes do not."""
     if now_there is None or now_there.version != moved.version:
         raise PreconditionFailed(f"object {moved.name} was changed while it was moved; move it again")
     return now_there

@@ -10,7 +10,7 @@ Killed at any step, the collector repeats it: deleting twice is harmless, and a 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from chalicelib import providers, seam
 from chalicelib.errors import StowageError
 from chalicelib.tables.garbage import Cursor, Garbage
 from chalicelib.tables.objects import Placement, StoredObject
-from chalicelib.tables.table import Table, call, read_snapshot, write_all
+from chalicelib.tables.table import Table, read_snapshot, scan, write_all
 
 HOUR = 3600
 LIFETIME = 24 * HOUR
@@ -51,8 +51,18 @@ def entry(partition: str, name: str, version: str, physical_key: str, since: flo
 
 def file_quietly(row: StoredObject) -> None:
     """File the bytes of a row that was not to be, while another error is on its way to the caller."""
-    with suppress(StowageError):  # the sweep finds what could not be filed
+    with suppress(StowageError):  # what cannot be filed now stays as an orphan; the caller's own error matters more
         file_all([entry(row.partition, row.name, row.version, row.physical_key, seam.timestamp())])
+
+
+@contextmanager
+def filed_on_failure(row: StoredObject) -> Iterator[None]:
+    """File a new row's bytes if anything goes wrong from here until the row is there, a lost answer included."""
+    try:
+        yield
+    except Exception:
+        file_quietly(row)
+        raise
 
 
 def file_all(entries: list[Garbage]) -> None:
@@ -86,14 +96,8 @@ def _hours() -> Iterator[str]:
 
 def _oldest_hour() -> str | None:
     """Before the first run there is no cursor: the hours are looked for once, in the rows themselves."""
-    hours: list[str] = []
-    start: dict[str, Any] = {}
-    while True:
-        page = call("Scan", TableName=Garbage.Meta.table_name, ProjectionExpression="#h", ExpressionAttributeNames={"#h": "hour"}, **start)
-        hours += [item["hour"]["S"] for item in page["Items"]]
-        if "LastEvaluatedKey" not in page:
-            return min(hours, default=None)
-        start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+    pages = scan(Garbage, ProjectionExpression="#h", ExpressionAttributeNames={"#h": "hour"})
+    return min((item["hour"]["S"] for page in pages for item in page), default=None)
 
 
 def _due(hour: str) -> Iterator[list[Garbage]]:

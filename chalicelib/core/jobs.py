@@ -8,6 +8,7 @@ whose wake-up was lost is found by the hourly cleanup.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,8 @@ def new(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
 def start(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
     """Store a job and wake a worker."""
     job = new(kind, principal, task)
-    job.put(Job.job_id.does_not_exist())
+    with suppress(ConditionFailed):  # the id is random: what stands there is this job, put before an answer was lost
+        job.put(Job.job_id.does_not_exist())
     wake(job.job_id)
     return job
 
@@ -147,10 +149,13 @@ def finish_with(transaction: Transaction, job: Job) -> None:
 
 def _claim(job: Job) -> bool:
     free = (Job.lease_until < seam.timestamp()) & (Job.fence == job.fence) & Job.pending.exists()
+    holder = seam.new_uuid()
     try:
-        job.change([Job.status.set("running"), Job.fence.set(job.fence + 1), *_touched(LEASE)], free)
-    except ConditionFailed:
-        return False
+        job.change([Job.status.set("running"), Job.fence.set(job.fence + 1), Job.holder.set(holder), *_touched(LEASE)], free)
+    except ConditionFailed as failed:
+        if failed.row is None or failed.row.holder != holder:
+            return False
+        job.fence += 1  # ours: the answer to an earlier attempt was lost
     return True
 
 

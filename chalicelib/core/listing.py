@@ -14,10 +14,11 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic, which shows it in OpenAPI, needs this one below Python 3.12
 
-from chalicelib.access.permissions import Operation, permits, require
+from chalicelib.access.permissions import Operation, denial_of_missing, permits, require
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import buckets, names
-from chalicelib.errors import InvalidCursor, InvalidRequest
+from chalicelib.errors import BucketNotFound, InvalidCursor, InvalidRequest
+from chalicelib.settings import settings
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import Item, call
 
@@ -25,6 +26,8 @@ MAX_LIMIT = 1000
 MAX_OFFSET = 10_000
 MAX_ROWS = 2000
 MAX_RANGES = 100
+# Keys, ids, times and the longest content type of one row.
+ROW_BYTES = 800
 DELIMITER = "/"
 # After a folder the next one often follows at once, so a range begins small and doubles while it is used up.
 FIRST_RANGE = 4
@@ -79,14 +82,22 @@ def page(
         raise InvalidRequest(f"limit lies between 1 and {MAX_LIMIT}")
     if not 0 <= offset <= MAX_OFFSET:
         raise InvalidRequest(f"offset lies between 0 and {MAX_OFFSET}; go deeper with cursor")
-    bucket = buckets.recent(principal.tenant_id, bucket_name)
+    try:
+        bucket = buckets.recent(principal.tenant_id, bucket_name)
+    except BucketNotFound as error:
+        if principal.is_service or principal.role is Role.NOBODY:
+            raise denial_of_missing(principal, Operation.SELECT, bucket_name, prefix) from error
+        return Page([], None)
     if not permits(principal, Operation.SELECT, bucket):
         if principal.role is Role.NOBODY:
             require(principal, Operation.SELECT, bucket, prefix)
         return Page([], None)  # a list holds the rows that one may see: none
     position = _decode(cursor) if cursor else _Position(prefix, offset)
     position.start = max(position.start, prefix)
-    return _Listing(bucket.partition, prefix, delimiter, limit, position).page()
+    found = _Listing(bucket.partition, prefix, delimiter, limit, position).page()
+    if not found.rows and buckets.is_outdated(bucket):  # its name is another bucket's by now
+        return page(principal, bucket_name, prefix=prefix, delimiter=delimiter, limit=limit, offset=offset, cursor=cursor)
+    return found
 
 
 class _Listing:
@@ -104,6 +115,7 @@ class _Listing:
         self._read = 0
         self._ranges = 0
         self._past_end = False
+        self._bytes = 0
 
     def page(self) -> Page:
         if self._position.skip and not self._delimiter and not self._pass_over():
@@ -168,7 +180,8 @@ class _Listing:
                 self._past_end = True
                 break
             folder = self._folder_of(name)
-            if not self._show(folder or name, _folder_row(folder) if folder else _object_row(item)):
+            row, size = (_folder_row(folder), _most_bytes(folder, None)) if folder else (_object_row(item), _most_bytes(name, item))
+            if not self._show(folder or name, row, size):
                 break
             self._position.start = _successor(folder) if folder else name + _LEAST
         return bool(folder)
@@ -179,14 +192,15 @@ class _Listing:
         end = name.find(self._delimiter, len(self._prefix))
         return name[: end + 1] if end >= 0 else ""
 
-    def _show(self, start: str, row: Row) -> bool:
+    def _show(self, start: str, row: Row, size: int) -> bool:
         if self._position.skip:
             self._position.skip -= 1
-        elif len(self._rows) == self._limit:
+        elif len(self._rows) == self._limit or self._bytes + size > settings().max_body:
             self._one_too_many = start
             return False
         else:
             self._rows.append(row)
+            self._bytes += size
         return True
 
 
@@ -203,6 +217,12 @@ def _object_row(item: Item) -> Row:
         "created_at": item["created_at"]["S"],
         "updated_at": item["updated_at"]["S"],
     }
+
+
+def _most_bytes(name: str, item: Item | None) -> int:
+    """An upper bound of what a row takes in the answer."""
+    metadata = item.get("user_metadata") if item else None
+    return ROW_BYTES + 2 * len(name.encode()) + (len(metadata["S"].encode()) if metadata else 0)
 
 
 def _folder_row(name: str) -> Row:

@@ -7,25 +7,26 @@ the write has happened. Superseded bytes are left to the stream (`core/changes.p
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
 from chalicelib import providers, seam
-from chalicelib.access.permissions import Operation, denial, hidden, permits, require
+from chalicelib.access.permissions import Operation, denial, denial_of_missing, hidden, permits, require
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import buckets, content, garbage, names
 from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TooLarge, Unavailable
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.objects import Placement, StoredObject
-from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together, tries
 
 MAX_DELETED_AT_ONCE = 1000
 READ_TOGETHER = 100  # AWS limit: BatchGetItem keys
-FLIP_ATTEMPTS = 40
-FLIP_BACKOFF = 0.02
+# Sixteen writers of one name can each lose to the fifteen others.
+WRITE_TRIES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +49,11 @@ class Found:
 
 # ---- reading -------------------------------------------------------------------------------------------
 def find(principal: Principal, bucket_name: str, name: str) -> Found:
-    """An object that the principal may read; raises ObjectNotFound, BucketNotFound, Unauthorized.
-
-    The bucket is the one of a minute ago: only when it seems to hold no such object is it read anew, since
-    its name may have been taken by another bucket since.
-    """
+    """An object that the principal may read; raises ObjectNotFound, BucketNotFound, Unauthorized."""
     names.check_object_name(name)
-    try:
-        bucket = buckets.recent(principal.tenant_id, bucket_name)
-    except BucketNotFound as error:
-        raise error if principal.is_service else hidden(principal, bucket_name, name) from error
+    bucket, row = read_current(principal, Operation.SELECT, bucket_name, name)
     require(principal, Operation.SELECT, bucket, name)
-    row = StoredObject.read(bucket.partition, name)
     if row is None:
-        current = buckets.get(principal.tenant_id, bucket_name)
-        if current.bucket_id != bucket.bucket_id:
-            return find(principal, bucket_name, name)
         raise missing(bucket_name, name)
     return Found(bucket, row)
 
@@ -77,45 +67,40 @@ def read(row: StoredObject, offset: int, length: int) -> bytes:
 def store(principal: Principal, bucket_name: str, name: str, upload: Upload) -> tuple[StoredObject, bool]:
     """Store an object; gives its row, and whether it is new. Raises what `permit_upload` and the checks raise."""
     names.check_object_name(name)
-    bucket, current = read_for_write(principal.tenant_id, bucket_name, name)
+    bucket, current = read_current(principal, Operation.INSERT, bucket_name, name)
     permit_upload(principal, bucket, name, current, upload.upsert)
     check_size(bucket, len(upload.body))
     content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
     row = new_row(principal, bucket, name, upload.content_type, upload.user_metadata)
     row.size, row.checksum = len(upload.body), hashlib.sha256(upload.body).hexdigest()
-    providers.internal().put(row.physical_key, upload.body, upload.content_type)
-    return row, flip(principal, bucket, row, current, upload.upsert)
+    with garbage.filed_on_failure(row):
+        providers.internal().put(row.physical_key, upload.body, upload.content_type)
+        return row, flip(principal, bucket, row, current, upload.upsert)
 
 
 def flip(principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool) -> bool:
     """Make `row` the object of its name, in place of `current`; gives whether it is new.
 
-    Another writer in between is met by asking again: may this principal still, over what is there now? Bytes
-    that get no row are filed as garbage, which is safe even if the flip did happen.
+    Another writer in between is met by asking again: may this principal still, over what is there now?
     """
-    try:
-        for attempt in range(FLIP_ATTEMPTS):
-            succeed(row, current)
-            try:
-                row.put(unchanged(current))
-                return current is None
-            except ConditionFailed as failed:
-                current = failed.row
-            if current is not None and current.version == row.version:
-                return row.revision == 1  # ours: the answer to an earlier attempt was lost
-            permit_upload(principal, bucket, row.name, current, upsert)
-            seam.sleep(seam.jitter(FLIP_BACKOFF * (attempt + 1)))
-        raise Unavailable(f"object {row.name} is being written by too many at once; try again shortly")
-    except Exception:
-        garbage.file_quietly(row)
-        raise
+    for _ in tries(crowded(row.name), WRITE_TRIES):
+        succeed(row, current)
+        try:
+            row.put(unchanged(current))
+            return current is None
+        except ConditionFailed as failed:
+            current = failed.row
+        if current is not None and current.version == row.version:
+            return bool(row.revision == 1)  # ours: the answer to an earlier attempt was lost
+        permit_upload(principal, bucket, row.name, current, upsert)
+    raise AssertionError("tries() ends by raising")
 
 
 def change(principal: Principal, bucket_name: str, name: str, changes: dict[str, Any]) -> StoredObject:
     """Set `content_type` or `user_metadata` (JSON text) of an object, whose bytes and version stay."""
     names.check_object_name(name)
-    bucket, row = read_for_write(principal.tenant_id, bucket_name, name)
-    while True:
+    bucket, row = read_current(principal, Operation.UPDATE, bucket_name, name)
+    for _ in tries(crowded(name), WRITE_TRIES):
         row = permit_existing(principal, Operation.UPDATE, bucket, name, row)
         if "content_type" in changes:
             content.check_allowed(bucket, changes["content_type"], b"")
@@ -127,13 +112,16 @@ def change(principal: Principal, bucket_name: str, name: str, changes: dict[str,
             row.put(was_read)
             return row
         except ConditionFailed as failed:
+            if failed.row is not None and failed.row.attribute_values == row.attribute_values:
+                return row  # ours: the answer to an earlier attempt was lost
             row = failed.row
+    raise AssertionError("tries() ends by raising")
 
 
 def delete(principal: Principal, bucket_name: str, name: str) -> None:
     """Remove an object; raises ObjectNotFound, BucketNotFound, Forbidden, Unauthorized."""
     names.check_object_name(name)
-    bucket, row = read_for_write(principal.tenant_id, bucket_name, name)
+    bucket, row = read_current(principal, Operation.DELETE, bucket_name, name)
     _delete(principal, bucket, name, row)
 
 
@@ -141,7 +129,12 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
     """Remove up to 1,000 objects one by one; gives, for each path in order, the error or None."""
     if len(paths) > MAX_DELETED_AT_ONCE:
         raise InvalidRequest(f"at most {MAX_DELETED_AT_ONCE} paths are deleted at once")
-    bucket = buckets.get(principal.tenant_id, bucket_name)
+    try:
+        bucket = buckets.get(principal.tenant_id, bucket_name)
+    except BucketNotFound as error:
+        if principal.is_service or principal.role is Role.NOBODY:
+            raise denial_of_missing(principal, Operation.DELETE, bucket_name, "") from error
+        return [hidden(principal, bucket_name, path) if _is_name(path) else _refusal(path) for path in paths]
     if principal.role is Role.NOBODY:
         require(principal, Operation.DELETE, bucket, "")
     outcomes: list[StowageError | None] = []
@@ -159,10 +152,15 @@ def _read_valid(bucket: Bucket, paths: Sequence[str]) -> dict[str, StoredObject 
 
 
 def _is_name(path: str) -> bool:
+    return _refusal(path) is None
+
+
+def _refusal(path: str) -> StowageError | None:
     try:
-        return bool(names.check_object_name(path))
-    except StowageError:
-        return False
+        names.check_object_name(path)
+    except StowageError as error:
+        return error
+    return None
 
 
 def _outcome(principal: Principal, bucket: Bucket, path: str, row: StoredObject | None) -> StowageError | None:
@@ -174,7 +172,7 @@ def _outcome(principal: Principal, bucket: Bucket, path: str, row: StoredObject 
 
 
 def _delete(principal: Principal, bucket: Bucket, name: str, row: StoredObject | None) -> None:
-    while True:
+    for _ in tries(crowded(name), WRITE_TRIES):
         row = permit_existing(principal, Operation.DELETE, bucket, name, row)
         try:
             row.remove(unchanged(row))
@@ -186,27 +184,34 @@ def _delete(principal: Principal, bucket: Bucket, name: str, row: StoredObject |
 
 
 # ---- moving --------------------------------------------------------------------------------------------
-def repoint(principal: Principal, bucket: Bucket, source: str, target: str, upsert: bool) -> StoredObject:
+def repoint(principal: Principal, bucket_name: str, source: str, target: str, upsert: bool) -> StoredObject:
     """Give an object another name in its bucket: the new row names the old bytes, in one transaction."""
-    if source == target:
-        return permit_existing(principal, Operation.DELETE, bucket, source, StoredObject.read(bucket.partition, source))
-    for attempt in range(FLIP_ATTEMPTS):
-        old, current = read_together((StoredObject, bucket.partition, source), (StoredObject, bucket.partition, target))
+    for _ in tries(crowded(source), WRITE_TRIES):
+        bucket, old, current = _read_ends(principal, bucket_name, source, target)
         old = permit_existing(principal, Operation.DELETE, bucket, source, old)
         require(principal, Operation.SELECT, bucket, source)
+        if source == target:
+            return old
         permit_upload(principal, bucket, target, current, upsert)
         row = StoredObject(**old.attribute_values)
         row.name, row.updated_at = target, seam.iso(seam.now())
         row.revision = max(old.revision, current.revision if current else 0) + 1
-        try:
+        with suppress(TransactionFailed):
             with Transaction() as transaction:
                 transaction.remove(old, unchanged(old))
                 transaction.put(row, unchanged(current))
                 transaction.put(Placement(bucket.partition + Placement.SUFFIX, row.version, moved_to=target))
             return row
-        except TransactionFailed:
-            seam.sleep(seam.jitter(FLIP_BACKOFF * (attempt + 1)))
-    raise Unavailable(f"object {source} is being written by too many at once; try again shortly")
+    raise AssertionError("tries() ends by raising")
+
+
+def _read_ends(principal: Principal, bucket_name: str, source: str, target: str) -> tuple[Bucket, StoredObject | None, StoredObject | None]:
+    """The bucket and the objects at both ends of a move, as they stand together."""
+    if source == target:
+        bucket, row = read_current(principal, Operation.DELETE, bucket_name, source)
+        return bucket, row, row
+    bucket, row, other = _read_current(principal, Operation.DELETE, bucket_name, source, target)
+    return bucket, row, other
 
 
 def check_names(*each: str) -> None:
@@ -216,15 +221,37 @@ def check_names(*each: str) -> None:
 
 
 # ---- what the above share ------------------------------------------------------------------------------
-def read_for_write(tenant_id: str, bucket_name: str, name: str) -> tuple[Bucket, StoredObject | None]:
-    """Bucket and object as they stand, in one consistent read wherever the bucket is the one last seen."""
-    known = buckets.recent(tenant_id, bucket_name)
-    bucket, row = read_together((Bucket, tenant_id, bucket_name), (StoredObject, known.partition, name))
-    if bucket is None or bucket.bucket_id != known.bucket_id:
-        bucket = buckets.get(tenant_id, bucket_name)
-        row = StoredObject.read(bucket.partition, name)
-    buckets.remember(bucket)
+def read_current(principal: Principal, operation: Operation, bucket_name: str, name: str) -> tuple[Bucket, StoredObject | None]:
+    """Bucket and object as they stand, in one consistent read wherever the bucket is still the one last seen.
+
+    Raises BucketNotFound, or what `operation` in a private bucket would be told.
+    """
+    bucket, row = _read_current(principal, operation, bucket_name, name)
     return bucket, row
+
+
+def _read_current(principal: Principal, operation: Operation, bucket_name: str, *wanted: str) -> list[Any]:
+    try:
+        known = buckets.recent(principal.tenant_id, bucket_name)
+        bucket, *rows = _read_in(known, wanted)
+        if bucket is None or bucket.bucket_id != known.bucket_id:
+            known = buckets.get(principal.tenant_id, bucket_name)
+            bucket, *rows = _read_in(known, wanted)
+    except BucketNotFound as error:
+        raise denial_of_missing(principal, operation, bucket_name, wanted[0]) from error
+    if bucket is None or bucket.bucket_id != known.bucket_id:
+        raise Unavailable(f"bucket {bucket_name} is being deleted; try again shortly")
+    buckets.remember(bucket)
+    return [bucket, *rows]
+
+
+def _read_in(bucket: Bucket, wanted: Sequence[str]) -> list[Any]:
+    return read_together((Bucket, bucket.tenant_id, bucket.name), *((StoredObject, bucket.partition, name) for name in wanted))
+
+
+def crowded(name: str) -> str:
+    """What is told to a writer who found others at work each time."""
+    return f"object {name} is being written by too many at once; try again shortly"
 
 
 def permit_upload(principal: Principal, bucket: Bucket, name: str, current: StoredObject | None, upsert: bool) -> None:

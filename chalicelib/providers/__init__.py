@@ -67,8 +67,6 @@ class Provider(Protocol):
 class Copier(Protocol):
     """Copies inside the storage, without the bytes passing through here."""
 
-    max_copy_bytes: int
-
     def copy(self, source: str, target: str) -> None:
         """Store the object `source` as `target` too; raises BytesMissing."""
 

@@ -38,7 +38,6 @@ class Filesystem:
 
     # PATH_MAX is 4096 on Linux, 1024 on macOS; S3's limit keeps keys portable between providers.
     max_key_bytes = 1024
-    max_copy_bytes = 1 << 62
 
     def __init__(self, root: str) -> None:
         base = Path(root).resolve()
@@ -139,8 +138,8 @@ class Filesystem:
                 made = _make_folders(path.parent)
                 os.replace(staged, path)
                 break
-            except FileNotFoundError:  # a delete pruned a folder in between
-                if not staged.exists() or not self._objects.is_dir():
+            except (FileNotFoundError, FileExistsError):  # a delete pruned a folder in between
+                if not staged.exists() or not self._objects.is_dir() or any(folder.is_file() for folder in path.parents):
                     raise
         for folder in (path.parent, *made):
             _sync_folder(folder)

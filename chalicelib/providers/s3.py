@@ -30,7 +30,6 @@ class S3:
     """One bucket. Empty `access_key`: the function's own credentials. Empty `endpoint`: AWS."""
 
     max_key_bytes = 1024
-    max_copy_bytes = 5 * GIB
     min_part_bytes = 5 * MIB
     max_part_bytes = 5 * GIB
     max_parts = 10_000

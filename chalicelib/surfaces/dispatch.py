@@ -23,19 +23,16 @@ CATCH_ALL = "/{path+}"
 TENANT_ID_CHARACTERS = 36
 
 
-def mount(app: StowageApp, surfaces: Iterable[Surface]) -> None:
-    """Register every path of the surfaces, and the catch-all that answers the rest with 404."""
-    last = None
+def mount(app: StowageApp, surfaces: Iterable[Surface], otherwise: Surface) -> None:
+    """Register every path of the surfaces; the rest is 404, worded as `otherwise` words errors."""
     for surface in surfaces:
         by_path: dict[str, dict[str, Route]] = defaultdict(dict)
         for route in surface.routes:
             by_path[route.path][route.method] = route
         for path, methods in by_path.items():
             app.mount(path, _dispatcher(surface, methods))
-        last = surface
-    if last is not None:
-        for path in ("/", CATCH_ALL):
-            app.mount(path, _dispatcher(last, {}))
+    for path in ("/", CATCH_ALL):
+        app.mount(path, _dispatcher(otherwise, {}))
 
 
 def import_views(surfaces: Iterable[Surface]) -> None:

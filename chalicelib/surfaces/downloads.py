@@ -9,7 +9,7 @@ from urllib.parse import quote
 from chalicelib import providers, seam
 from chalicelib.core import content, objects
 from chalicelib.core.objects import Found
-from chalicelib.errors import PreconditionFailed, RangeNotSatisfiable
+from chalicelib.errors import InvalidRequest, PreconditionFailed, RangeNotSatisfiable
 from chalicelib.providers import Presigner
 from chalicelib.settings import settings
 from chalicelib.surfaces.http import Request
@@ -19,6 +19,7 @@ from chalicelib.webapp import Answer, Stream
 # Superseded bytes stay for a day, so a URL of an hour never dies under its holder.
 PRESIGNED_FOR = 3600
 STREAMED_PIECE = 1 << 20
+MAX_DOWNLOAD_NAME = 255
 # What a browser is told of every object: run nothing, load nothing, frame nothing.
 SANDBOX = "default-src 'none'; sandbox"
 
@@ -88,6 +89,8 @@ def _disposition(request: Request, row: StoredObject) -> str:
     asked = request.query.get("download")
     if asked is None and content.is_inline(row.content_type):
         return ""
+    if asked and len(asked) > MAX_DOWNLOAD_NAME:
+        raise InvalidRequest(f"a download is named by at most {MAX_DOWNLOAD_NAME} characters")
     name = (asked or row.name).rstrip("/").rpartition("/")[2] or "download"
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"  # RFC 6266

@@ -3,6 +3,7 @@
 from chalicelib.errors import InvalidRequest
 
 TYPE = "multipart/form-data"
+MAX_PARTS = 100
 
 
 def single_file(content_type: str, body: bytes) -> tuple[bytes, str]:
@@ -11,10 +12,22 @@ def single_file(content_type: str, body: bytes) -> tuple[bytes, str]:
     from python_multipart.multipart import File, FormParser, parse_options_header
 
     files: list[File] = []
+    parts = 0
+
+    def count(_: object) -> None:
+        nonlocal parts
+        parts += 1
+        if parts > MAX_PARTS or len(files) > 1:
+            raise InvalidRequest("send exactly one file in the form, and little else")
+
+    def take(file: File) -> None:
+        files.append(file)
+        count(file)
+
     try:
         _, options = parse_options_header(content_type)
         in_memory = {"MAX_MEMORY_FILE_SIZE": len(body) + 1, "MAX_BODY_SIZE": float("inf")}
-        parser = FormParser(TYPE, lambda _: None, files.append, boundary=options.get(b"boundary"), config=in_memory)
+        parser = FormParser(TYPE, count, take, boundary=options.get(b"boundary"), config=in_memory)
         parser.write(body)
         parser.finalize()
     except (FormParserError, ValueError) as error:

@@ -1,6 +1,6 @@
 """Jobs: work that outlives a request, and where it stands.
 
-`lease_until` and `fence` keep two workers off one job; a job that is not finished carries `pending` and so
+`lease_until`, `fence` and `holder` keep two workers off one job; a job that is not finished carries `pending` and so
 shows in the sparse index `pending`, oldest change first. Finished jobs go a week later by `expires_at`.
 """
 
@@ -26,6 +26,7 @@ class Job(Table):
     error = UnicodeAttribute(null=True)
     failures = NumberAttribute(default=0)
     fence = NumberAttribute(default=0)
+    holder = UnicodeAttribute(null=True)
     lease_until = NumberAttribute(default=0)
     pending = UnicodeAttribute(null=True)
     created_at = UnicodeAttribute()

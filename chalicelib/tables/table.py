@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Self, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pynamodb.attributes import Attribute, JSONAttribute, NumberAttribute, UnicodeAttribute, UTCDateTimeAttribute
+from pynamodb.attributes import JSONAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.connection.table import TableConnection
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
@@ -22,9 +22,11 @@ from chalicelib.settings import settings
 Item = dict[str, dict[str, Any]]
 """A row as DynamoDB's JSON has it: `{"name": {"S": "a.txt"}}`."""
 BATCH_WRITE_LIMIT = 25
-BATCH_ROUNDS = 8
+# Seconds.
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 1.0
 
-__all__ = ["Attribute", "JSONAttribute", "NumberAttribute", "UTCDateTimeAttribute", "UnicodeAttribute"]
+__all__ = ["JSONAttribute", "NumberAttribute", "UnicodeAttribute"]
 
 
 class ConditionFailed(Exception):
@@ -79,6 +81,15 @@ _NO_ROOM = frozenset(
 def table_name(noun: str) -> str:
     """The deployed name of the table that holds `noun`."""
     return f"{settings().table_prefix}-{noun}"
+
+
+def tries(refused: str = "the table is busy; try again shortly", number: int = 8) -> Iterator[None]:
+    """Tries with growing, random pauses between them; raises Unavailable saying `refused` after the last."""
+    for attempt in range(number):
+        if attempt:
+            seam.sleep(seam.jitter(min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)))
+        yield
+    raise Unavailable(refused)
 
 
 class Table(Model):
@@ -136,21 +147,28 @@ class Table(Model):
         self.deserialize(self._write("UpdateItem", update | {"ReturnValues": "ALL_NEW"})["Attributes"])
 
     def _write(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return call(operation, **parameters)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                raise
-            item = error.response.get("Item")
-            raise ConditionFailed(self.from_raw_data(item) if item else None) from error
+        for _ in tries():
+            try:
+                return call(operation, **parameters)
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code == "ConditionalCheckFailedException":
+                    item = error.response.get("Item")
+                    raise ConditionFailed(self.from_raw_data(item) if item else None) from error
+                if code != "TransactionConflictException":  # a transaction is at work on the row: soon over
+                    raise
+        raise AssertionError("tries() ends by raising")
 
 
-def _rounds() -> Iterator[None]:
-    """Tries with growing pauses between them; raises Unavailable after the last."""
-    for attempt in range(BATCH_ROUNDS):
-        yield
-        seam.sleep(seam.jitter(0.05 * 2**attempt))
-    raise Unavailable("the table is busy; try again shortly")
+def scan(model: type[Table], **more: Any) -> Iterator[list[Item]]:
+    """Every raw row of a table, page by page, consistently."""
+    start: dict[str, Any] = {}
+    while True:
+        answer = call("Scan", TableName=model.Meta.table_name, ConsistentRead=True, **more, **start)
+        yield answer["Items"]
+        if "LastEvaluatedKey" not in answer:
+            return
+        start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
 def read_together(*wanted: tuple[type[Table], str, str]) -> list[Any]:
@@ -160,7 +178,7 @@ def read_together(*wanted: tuple[type[Table], str, str]) -> list[Any]:
         request = requests.setdefault(model.Meta.table_name, {"ConsistentRead": True, "Keys": []})
         request["Keys"].append(model.key(partition, sort))
     found: dict[str, list[Item]] = {}
-    for _ in _rounds():
+    for _ in tries():
         answer = call("BatchGetItem", RequestItems=requests)
         for table, items in answer["Responses"].items():
             found.setdefault(table, []).extend(items)
@@ -182,7 +200,7 @@ def write_all(writes: Sequence[tuple[type[Table], dict[str, Any]]]) -> None:
         requests: dict[str, list[dict[str, Any]]] = {}
         for model, write in writes[start : start + BATCH_WRITE_LIMIT]:
             requests.setdefault(model.Meta.table_name, []).append(write)
-        for _ in _rounds():
+        for _ in tries():
             requests = call("BatchWriteItem", RequestItems=requests).get("UnprocessedItems") or {}
             if not requests:
                 break
@@ -241,7 +259,7 @@ class Transaction:
 def read_snapshot(*wanted: tuple[type[Table], str, str]) -> list[Any]:
     """Rows as they stood at one moment (TransactGetItems); None in place of a row that is not there."""
     items = [{"Get": {"TableName": model.Meta.table_name, "Key": model.key(partition, sort)}} for model, partition, sort in wanted]
-    for _ in _rounds():
+    for _ in tries():
         try:
             answer = call("TransactGetItems", TransactItems=items)
             break

@@ -176,8 +176,31 @@ def test_only_the_first_512_bytes_are_looked_at(service: Client) -> None:
 
 # ---- the order of checks: bucket, policy, size, declared type, magic bytes ------------------------------
 def test_a_missing_bucket_is_told_before_what_may_be_done(tenant: Tenant) -> None:
-    answer = tenant.anon.put("absent", "a", b"bytes")
+    answer = tenant.service.put("absent", "a", b"bytes")
     assert (answer.status, answer.code) == (404, "BucketNotFound")
+    assert tenant.anon.put("absent", "a", b"bytes").status == 403
+
+
+def test_only_the_service_key_learns_that_a_bucket_does_not_exist(tenant: Tenant) -> None:
+    tenant.service.bucket("private")
+    for ask in (
+        lambda client, bucket: client.put(bucket, "a", b"bytes"),
+        lambda client, bucket: client.get(bucket, "a"),
+        lambda client, bucket: client.delete(bucket, "a"),
+        lambda client, bucket: client("GET", f"/storage/objects/{bucket}"),
+        lambda client, bucket: client("GET", f"/storage/buckets/{bucket}"),
+        lambda client, bucket: client("DELETE", f"/storage/objects/{bucket}", {"paths": ["a", "../b"]}),
+    ):
+        private, absent = (ask(tenant.anon, bucket) for bucket in ("private", "absent"))
+        assert private.status == absent.status
+        assert _without_names(private) == _without_names(absent)
+
+
+def _without_names(answer: Any) -> str:
+    told = json.loads(answer.body)
+    if isinstance(told, dict):
+        told.pop("request_id")
+    return json.dumps(told).replace("private", "absent")
 
 
 def test_what_may_be_done_is_told_before_the_size(tenant: Tenant) -> None:
@@ -482,7 +505,7 @@ def test_a_change_that_is_none_is_refused(bucket: Client, change: Any) -> None:
 
 
 def test_a_change_never_brings_back_an_object_that_was_replaced_meanwhile(bucket: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = objects.read_for_write
+    read = objects.read_current
 
     def and_then_replaced(*arguments: Any) -> Any:
         found = read(*arguments)
@@ -492,7 +515,7 @@ def test_a_change_never_brings_back_an_object_that_was_replaced_meanwhile(bucket
         return found
 
     bucket.put("b", "a", b"deleted")
-    monkeypatch.setattr(objects, "read_for_write", and_then_replaced)
+    monkeypatch.setattr(objects, "read_current", and_then_replaced)
     bucket("PATCH", "/storage/object-info/b/a", {"user_metadata": {"k": 1}})
     assert bucket.get("b", "a").body == b"another object"
 

@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
-from chalicelib import aws
-from chalicelib.core import objects
+from chalicelib import aws, providers
+from chalicelib.access.principals import Principal, Role
+from chalicelib.core import buckets, copies, jobs, objects
+from chalicelib.errors import StorageUnavailable
+from chalicelib.tables import table
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import call
 from tests.conftest import run_job
@@ -246,3 +249,105 @@ def _finish(tenant: Any, machinery: Any, clock: Any, job_id: str) -> None:
 def _rows_of(tenant: Any) -> set[str]:
     rows = call("Scan", TableName=StoredObject.Meta.table_name)["Items"]
     return {row["name"]["S"] for row in rows if row["partition"]["S"].startswith(tenant.tenant_id)}
+
+
+def test_a_write_that_meets_a_transaction_waits_for_it(tenant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB refuses a plain write to a row that a transaction is writing; the embedded one does not, so it is put in."""
+    tenant.service.bucket("b")
+    tenant.service.put("b", "o", b"old")
+    real, met = table.call, []
+
+    def busy(operation: str, **parameters: Any) -> Any:
+        met.append(operation)
+        if operation in ("PutItem", "DeleteItem", "UpdateItem") and met.count(operation) < 3:
+            raise ClientError({"Error": {"Code": "TransactionConflictException", "Message": ""}}, operation)
+        return real(operation, **parameters)
+
+    monkeypatch.setattr(table, "call", busy)
+    assert tenant.service.put("b", "o", b"new").status == 200
+    assert tenant.service("PUT", "/storage/buckets/b", {"public": True}).status == 200
+    assert tenant.service.delete("b", "o").status == 200
+    assert [met.count(operation) for operation in ("PutItem", "UpdateItem", "DeleteItem")] == [3, 3, 3]
+
+
+def test_bytes_whose_storing_was_answered_by_nobody_are_no_orphan(
+    tenant: Any, machinery: Any, stored_keys: Callable[[], set[str]], clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant.service.bucket("b")
+    storage = providers.internal()
+
+    class Silent:
+        max_key_bytes = storage.max_key_bytes
+
+        def put(self, *arguments: Any) -> None:
+            storage.put(*arguments)
+            raise StorageUnavailable("the answer was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(providers, "internal", Silent)
+        assert tenant.service.put("b", "o", b"x").status == 503
+    assert len(stored_keys()) == 1
+    clock.advance(DAY)
+    machinery.hour()
+    assert stored_keys() == set()
+
+
+def test_metadata_that_was_changed_while_an_object_was_moved_goes_along(tenant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant.service.bucket("b")
+    tenant.service.bucket("to")
+    tenant.service.put("b", "o", b"x", "text/plain")
+    copy_bytes = copies._copy_bytes
+
+    def patch_meanwhile(*arguments: Any) -> None:
+        copy_bytes(*arguments)
+        changed = {"user_metadata": {"k": "late"}, "content_type": "text/css"}
+        assert tenant.service("PATCH", "/storage/object-info/b/o", changed).status == 200
+
+    monkeypatch.setattr(copies, "_copy_bytes", patch_meanwhile)
+    moved = tenant.service("POST", "/storage/object/move", {"bucket": "b", "from": "o", "to": "o", "to_bucket": "to"})
+    assert moved.status == 200
+    row = tenant.service("GET", "/storage/object-info/to/o").json()
+    assert (row["user_metadata"], row["content_type"]) == ({"k": "late"}, "text/css")
+    assert tenant.service.get("b", "o").status == 404
+
+
+def test_a_metadata_change_whose_first_answer_was_lost_is_made_once(tenant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant.service.bucket("b")
+    tenant.service.put("b", "o", b"x")
+    lost = _lose_first_answer(monkeypatch, "PutItem")
+    assert tenant.service("PATCH", "/storage/object-info/b/o", {"user_metadata": {"k": 1}}).status == 200
+    assert lost == [200]
+    row = StoredObject.read(buckets.get(tenant.tenant_id, "b").partition, "o")
+    assert row is not None
+    assert row.revision == 2
+
+
+def test_a_job_whose_first_answer_was_lost_is_started_and_claimed(tenant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    principal = Principal(Role.SERVICE, tenant.tenant_id)
+    woken: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "wake", lambda job_id, delay=0: woken.append(job_id))
+        lost = _lose_first_answer(patched, "PutItem")
+        job = jobs.start("test", principal, {})
+        assert (lost, woken) == ([200], [job.job_id])
+    with monkeypatch.context() as patched:
+        lost = _lose_first_answer(patched, "UpdateItem")
+        jobs.work(job.job_id, {"test": jobs.Kind(lambda _: jobs.Step({}, 1, 1, finished=True))}, lambda: 600)
+        assert lost == [200]
+    assert jobs.get(principal, job.job_id).status == "done"
+
+
+def test_a_bucket_that_another_process_deleted_and_made_anew_is_served_as_it_is(tenant: Any) -> None:
+    """This process still remembers the old bucket, as another container would for up to a minute."""
+    tenant.service.bucket("b", public=True)
+    tenant.service.put("b", "o", b"old")
+    remembered = buckets.recent(tenant.tenant_id, "b")
+    tenant.service("DELETE", "/storage/buckets/b")
+    buckets.remember(remembered)
+    assert tenant.anon.get("b", "o").status == 404
+    tenant.service.bucket("b")
+    tenant.service.put("b", "o", b"new")
+    buckets.remember(remembered)
+    assert tenant.service.get("b", "o").body == b"new"
+    buckets.remember(remembered)
+    assert tenant.anon.get("b", "o").status == 404  # the new one is private

@@ -155,6 +155,8 @@ def test_the_api_may_do_all_that_it_offers(stack: Stack, service_key: str) -> No
     assert [answer[2] for answer in answers] == [200] * 12 + [409], answers
     tenant_id = next(row["tenant_id"] for row in stack.rows("buckets") if row["name"] == "first")
     assert stack.call("GET", f"/storage/public/{tenant_id}/first/copied.bin").body == b"a"
+    for path in ("/admin/tenants", f"/admin/tenants/{tenant_id}"):
+        assert stack.call("GET", path, stack.admin_key).status == 200
 
 
 def test_missing_bytes_are_told_from_forbidden_ones(stack: Stack, service_key: str, bucket: str) -> None:

@@ -96,7 +96,7 @@ def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
 def test_finished_jobs_expire_and_unfinished_ones_are_found_by_index(stack: Stack, resources: Resources) -> None:
     assert resources["JobsTable"]["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     indexes = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-jobs")["Table"]["GlobalSecondaryIndexes"]
-    assert {index["IndexName"] for index in indexes} == {"pending", "by-tenant"}
+    assert {index["IndexName"] for index in indexes} == {"pending"}
 
 
 def test_the_stream_is_read_from_its_start_with_finite_retries_and_dead_letters(stack: Stack) -> None:
@@ -195,7 +195,7 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
     [
         ("ApiHandlerRole", "s3:DeleteObject"),
         ("ApiHandlerRole", "events:PutEvents"),
-        ("ApiHandlerRole", "dynamodb:Scan"),
+        ("ApiHandlerRole", "dynamodb:ConditionCheckItem"),
         ("ObjectRowsRole", "s3:GetObject"),
         ("ObjectRowsRole", "ssm:GetParameter"),
         ("BucketObjectsRole", "s3:DeleteObject"),
@@ -208,6 +208,11 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
 def test_a_role_lacks_what_its_function_never_does(resources: Resources, role: str, action: str) -> None:
     granted = {action for statement in statements(resources, role) for action in statement["Action"]}
     assert action not in granted
+
+
+def test_the_api_scans_no_table_but_that_of_the_tenants(resources: Resources) -> None:
+    scanned = [statement["Resource"] for statement in statements(resources, "ApiHandlerRole") if "dynamodb:Scan" in statement["Action"]]
+    assert scanned == [{"Fn::GetAtt": ["TenantsTable", "Arn"]}]
 
 
 def test_only_the_hourly_function_may_delete_bytes(resources: Resources) -> None:

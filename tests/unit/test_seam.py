@@ -30,15 +30,14 @@ def test_times_are_in_utc() -> None:
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**48 - 1))
-def test_versions_sort_by_their_time_and_tell_it(first: int, second: int) -> None:
+def test_versions_sort_by_their_time(first: int, second: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         made = []
         for milliseconds in (first, second):
             patch.setattr(seam, "timestamp", lambda now=milliseconds: (now + 0.5) / 1000)
             made.append(seam.new_version())
-    for version, milliseconds in zip(made, (first, second), strict=True):
+    for version in made:
         assert re.fullmatch("[0-7][0-9A-HJKMNP-TV-Z]{25}", version)
-        assert round(seam.version_timestamp(version) * 1000) == milliseconds
     if first != second:
         assert (made[0] < made[1]) == (first < second)
 

@@ -192,7 +192,7 @@ def test_what_is_never_processed_is_unavailable(pauses: list[float], monkeypatch
     monkeypatch.setattr(table, "call", never)
     with pytest.raises(Unavailable):
         ask()
-    assert len(pauses) == table.BATCH_ROUNDS
+    assert len(pauses) == 7
     assert sum(pauses) < 28
 
 

@@ -3,6 +3,7 @@
 import base64
 import inspect
 import json
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -13,9 +14,26 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chalicelib import webapp
-from chalicelib.webapp import METHODS, Answer, StowageApp, Stream, api_gateway_conflicts, normalised, percent_decoded
+from chalicelib.webapp import METHODS, Answer, StowageApp, Stream, normalised, percent_decoded
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def api_gateway_conflicts(paths: Iterable[str]) -> list[str]:
+    """What API Gateway would refuse in a set of paths: one variable name a parent, greedy only at the end."""
+    seen: dict[str, str] = {}
+    problems = []
+    for path in paths:
+        parts = path.strip("/").split("/")
+        for position, part in enumerate(parts):
+            if not part.startswith("{"):
+                continue
+            parent = "/".join(parts[:position])
+            if seen.setdefault(parent, part) != part:
+                problems.append(f"{path}: sibling variables {seen[parent]} and {part}")
+            if part.endswith("+}") and position != len(parts) - 1:
+                problems.append(f"{path}: a greedy variable that is not last")
+    return problems
 
 
 def event(

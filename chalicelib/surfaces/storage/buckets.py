@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from chalicelib.access.permissions import require_service
 from chalicelib.core import buckets
-from chalicelib.core.buckets import BucketSettings
 from chalicelib.errors import BucketFixed, StorageNotFound
 from chalicelib.surfaces.http import Request, flag, json_answer
 from chalicelib.tables.buckets import Bucket
@@ -18,7 +17,7 @@ def create(request: Request, body: "models.CreateBucket") -> Answer:
     require_service(request.principal, "creating a bucket")
     if body.storage_id is not None:
         raise StorageNotFound(f"there is no storage {body.storage_id}")
-    bucket = buckets.create(request.principal.tenant_id, body.name, BucketSettings(**body.chosen()))
+    bucket = buckets.create(request.principal.tenant_id, body.name, body.chosen())
     return json_answer(201, shown(bucket))
 
 

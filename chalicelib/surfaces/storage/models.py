@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from chalicelib.core import content, names
+from chalicelib.core.buckets import MAX_ALLOWED_TYPES
 from chalicelib.core.listing import Row
 from chalicelib.core.objects import MAX_DELETED_AT_ONCE
 from chalicelib.errors import StowageError
@@ -51,7 +52,7 @@ Size = Annotated[
 BucketName = Annotated[str, Field(min_length=1, max_length=names.MAX_BUCKET_CHARACTERS)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=names.MAX_NAME_BYTES), _checked(names.check_object_name)]
 MediaType = Annotated[str, Field(min_length=3, max_length=content.MAX_TYPE_CHARACTERS), _checked(content.check_type)]
-MediaTypes = Annotated[list[Annotated[str, _checked(content.check_pattern)]], Field(max_length=100)]
+MediaTypes = Annotated[list[Annotated[str, Field(max_length=content.MAX_TYPE_CHARACTERS)]], Field(max_length=MAX_ALLOWED_TYPES)]
 Metadata = Annotated[
     dict[str, JsonValue], _checked(_small), Field(description=f"Any JSON object of at most {content.MAX_METADATA_BYTES} bytes.")
 ]

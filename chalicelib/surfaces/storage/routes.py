@@ -132,7 +132,11 @@ ROUTES = (
         _BUCKETS + "delete",
         "Delete a bucket and all objects in it",
         {200: _MODELS + "JobStarted"},
-        parameters=(Parameter("if_empty", "query", "`true`: only if it holds no object.", _FLAG),),
+        parameters=(
+            Parameter(
+                "if_empty", "query", "`true`: only if it holds no object. A look beforehand: an upload under way can slip through.", _FLAG
+            ),
+        ),
         errors=(BucketNotFound, BucketNotEmpty, InvalidName),
     ),
     Route(
