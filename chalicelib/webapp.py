@@ -43,7 +43,7 @@ class Answer(Response):
     def __init__(self, status: int, body: bytes | Stream = b"", headers: Mapping[str, str] | None = None) -> None:
         given: dict[str, Any] = dict(headers or {})
         for name, value in given.items():
-            if not value.isprintable():  # a line break would begin another header
+            if not "".join(value).isprintable():  # a line break would begin another header
                 raise ValueError(f"the value of header {name} holds a control character")
         super().__init__(body, given, status)
 

@@ -39,8 +39,8 @@ class DeployError(Exception):
     """The stage cannot be deployed; the message is the one line to show."""
 
 
-def deploy(stage: str, arch: str, out: Path, parameters: dict[str, str]) -> None:
-    """Package, upload and deploy `stage`; print its URL and, the first time, its admin key.
+def deploy(stage: str, arch: str, out: Path, parameters: dict[str, str], new_admin_key: bool = False) -> None:
+    """Package, upload and deploy `stage`; print its URL and, the first time or when asked for, an admin key.
 
     Raises DeployError, PackageError, or what botocore raises when AWS refuses or cannot be reached.
     """
@@ -58,7 +58,9 @@ def deploy(stage: str, arch: str, out: Path, parameters: dict[str, str]) -> None
     _ensure_master_key(session, prefix)
     outputs = _deploy_stack(session, prefix, template_url, parameters | {"Prefix": prefix})
     _step(f"the API listens on {outputs['EndpointURL']}")
-    _ensure_admin_key(session, prefix)
+    if new_admin_key or not _has_admin_key(session, prefix):
+        _step("an admin key, shown only this once; POST /admin/tenants creates tenants with it:")
+        print(_create_admin_key(prefix, session.region_name))
 
 
 def _step(text: str) -> None:
@@ -119,8 +121,7 @@ def _ensure_master_key(session: Any, prefix: str) -> None:
         _step(f"keeping the master key {name}")
 
 
-def _ensure_admin_key(session: Any, prefix: str) -> None:
-    """Create and print the first admin key; where one exists, print nothing."""
+def _has_admin_key(session: Any, prefix: str) -> bool:
     pages = (
         session.client("dynamodb")
         .get_paginator("scan")
@@ -132,10 +133,7 @@ def _ensure_admin_key(session: Any, prefix: str) -> None:
             ConsistentRead=True,
         )
     )
-    if any(page["Items"] for page in pages):
-        return
-    _step("the first admin key, shown only this once:")
-    print(_create_admin_key(prefix, session.region_name))
+    return any(page["Items"] for page in pages)
 
 
 def _create_admin_key(prefix: str, region: str) -> str:
@@ -265,9 +263,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--parameter", type=_assignment, action="append", default=[], metavar="NAME=VALUE", help="a parameter of the template"
     )
+    parser.add_argument("--new-admin-key", action="store_true", help="create another admin key, as when the first is lost")
     chosen = parser.parse_args(arguments)
     try:
-        deploy(chosen.stage, chosen.arch, chosen.out, dict(chosen.parameter))
+        deploy(chosen.stage, chosen.arch, chosen.out, dict(chosen.parameter), chosen.new_admin_key)
     except (DeployError, package.PackageError, BotoCoreError, ClientError) as error:
         print(f"deploy: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
