@@ -11,7 +11,7 @@ from benchmarks.rig import Rig, Table, interleaved
 
 SIZES = (1_000, 10_000, 100_000)
 FOLDERS = 200
-ROUNDS = 5
+ROUNDS = 3
 # A folded page makes a call for each folder that it passes over.
 LIMITS = {"flat": 100, "folded": 20}
 
