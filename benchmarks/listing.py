@@ -13,7 +13,7 @@ SIZES = (1_000, 10_000, 100_000)
 FOLDERS = 200
 ROUNDS = 3
 # A folded page makes a call for each folder that it passes over.
-LIMITS = {"flat": 100, "folded": 20}
+LIMITS = {"flat": 100, "folded": 5}
 
 
 def run(rig: Rig) -> tuple[Table, dict[str, Any]]:

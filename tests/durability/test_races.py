@@ -15,7 +15,6 @@ from chalicelib.core import buckets, copies, jobs, objects
 from chalicelib.errors import StorageUnavailable
 from chalicelib.tables import table
 from chalicelib.tables.objects import StoredObject
-from chalicelib.tables.table import call
 from tests.conftest import run_job
 from tests.durability.api_process import ApiProcess
 
@@ -247,7 +246,7 @@ def _finish(tenant: Any, machinery: Any, clock: Any, job_id: str) -> None:
 
 
 def _rows_of(tenant: Any) -> set[str]:
-    rows = call("Scan", TableName=StoredObject.Meta.table_name)["Items"]
+    rows = [row for page in table.scan(StoredObject) for row in page]
     return {row["name"]["S"] for row in rows if row["partition"]["S"].startswith(tenant.tenant_id)}
 
 

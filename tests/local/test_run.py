@@ -237,10 +237,22 @@ def test_when_the_run_is_killed_its_children_end_too(tmp_path: Path) -> None:
 
 
 def child(live: Running, module: str) -> int:
-    """The process that runs `module` for this run."""
-    commands = {path.parent.name: path.read_bytes().split(b"\0") for path in Path("/proc").glob("[0-9]*/cmdline")}
-    mine = [pid for pid, words in commands.items() if module.encode() in words and str(live.data / "stream.json").encode() in words]
-    return int(mine[0])
+    """The process that runs `module` for this run, as soon as it does: it is forked before it is that program."""
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        commands = {path.parent.name: _words(path) for path in Path("/proc").glob("[0-9]*/cmdline")}
+        mine = [pid for pid, words in commands.items() if module.encode() in words and str(live.data / "stream.json").encode() in words]
+        if mine:
+            return int(mine[0])
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _words(command_line: Path) -> list[bytes]:
+    try:
+        return command_line.read_bytes().split(b"\0")
+    except OSError:  # a process that has ended meanwhile
+        return []
 
 
 def nobody_uses(data: Path) -> bool:
