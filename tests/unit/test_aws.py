@@ -1,17 +1,28 @@
 """The lean client gives what botocore's own would."""
 
 import base64
+import datetime
 import json
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+import boto3
 import botocore.parsers
 import botocore.session
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.credentials import Credentials
+from botocore.exceptions import NoCredentialsError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chalicelib import aws
 from chalicelib.aws import LeanParser
+from chalicelib.tables.objects import StoredObject
 
 MODEL = botocore.session.Session().get_service_model("dynamodb")
 BINARY = st.binary(max_size=12).map(lambda raw: base64.b64encode(raw).decode())
@@ -233,3 +244,91 @@ def test_a_client_without_a_resolver_goes_to_the_endpoint_it_began_with(monkeypa
         ruled._ruleset_resolver = None
         settled = ruled._resolve_endpoint_ruleset(operation, {}, {})
         assert settled[0] == by_rules[0] == f"https://{service}.eu-west-1.amazonaws.com"
+
+
+# ---- signatures ----------------------------------------------------------------------------------------------------
+SERVICES = ("dynamodb", "sqs", "events", "ssm")
+CREDENTIALS = st.builds(
+    Credentials,
+    access_key=st.just("AKIDEXAMPLE"),
+    secret_key=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40),
+    token=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=80),
+)
+URLS = ("https://dynamodb.eu-west-1.amazonaws.com/", "http://127.0.0.1:4566/", "https://[::1]:443/", "http://LOCALHOST:80/")
+
+
+def signed(signer: type[SigV4Auth], credentials: Credentials, url: str, body: bytes) -> str:
+    request = AWSRequest(
+        "POST", url, data=body, headers={"X-Amz-Target": "DynamoDB_20120810.GetItem", "Content-Type": "application/x-amz-json-1.0"}
+    )
+    signer(credentials, "dynamodb", "eu-west-1").add_auth(request)
+    return str(request.headers["Authorization"])
+
+
+@given(credentials=CREDENTIALS, url=st.sampled_from(URLS), body=st.binary(min_size=1, max_size=60))
+def test_a_signature_is_botocores_own(credentials: Credentials, url: str, body: bytes) -> None:
+    with mock.patch("botocore.auth.get_current_datetime", return_value=datetime.datetime(2026, 11, 20, 12, 30, 59, tzinfo=datetime.UTC)):
+        assert signed(aws.LeanSigner, credentials, url, body) == signed(SigV4Auth, credentials, url, body)
+
+
+def test_a_request_without_credentials_is_refused_as_botocore_does() -> None:
+    for signer in (aws.LeanSigner, SigV4Auth):
+        with pytest.raises(NoCredentialsError):
+            signed(signer, None, URLS[0], b"{}")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_operation_of_its_services_is_a_post_to_the_root(service: str) -> None:
+    model = aws.client(service).meta.service_model
+    assert model.resolved_protocol == "json"
+    assert aws.client(service).meta.config.signature_version == aws.LeanSigner.NAME
+    for name in model.operation_names:
+        operation = model.operation_model(name)
+        assert (operation.http["method"], operation.http["requestUri"], operation.resolved_auth_type) == ("POST", "/", None), name
+
+
+def test_a_retry_is_signed_anew(client: Any) -> None:
+    sent: list[tuple[str, str]] = []
+
+    def fail_once(request: Any, **_: Any) -> AWSResponse | None:
+        sent.append((request.headers["X-Amz-Date"].decode(), request.headers["Authorization"].decode()))
+        broken = SimpleNamespace(stream=lambda *_, **__: iter([b"{}"]))
+        return AWSResponse(request.url, 500, {}, broken) if len(sent) == 1 else None
+
+    moments = iter(datetime.datetime(2026, 11, day, tzinfo=datetime.UTC) for day in range(1, 30))
+    client.meta.events.register("before-send.dynamodb.ListTables", fail_once)
+    with mock.patch("botocore.auth.get_current_datetime", side_effect=lambda: next(moments)):
+        client.list_tables()
+    client.meta.events.unregister("before-send.dynamodb.ListTables", fail_once)
+    assert [date for date, _ in sent] == ["20261101T000000Z", "20261102T000000Z"]
+    assert "/20261102/" in sent[1][1]
+    assert sent[1][1].count("Signature=") == 1
+
+
+# ---- what a call costs ---------------------------------------------------------------------------------------------
+def function_calls(work: Callable[[], object]) -> int:
+    """How many functions, of Python and of C, `work` calls: the same each time, whatever else the machine does."""
+    work()
+    counted = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def test_a_row_read_calls_at_most_two_thirds_of_the_functions_of_boto3s_get_item(embedded: Any) -> None:
+    row = StoredObject(
+        "t#b", "a", **dict.fromkeys(("id", "version", "bucket", "physical_key", "content_type", "created_at", "updated_at"), "x")
+    )
+    row.revision, row.size = 1, 2
+    row.put(StoredObject.partition.does_not_exist())
+    plain = boto3.client("dynamodb")
+    own = function_calls(lambda: StoredObject.read("t#b", "a"))
+    assert own <= function_calls(lambda: plain.get_item(TableName=StoredObject.Meta.table_name, Key=StoredObject.key("t#b", "a"))) * 2 / 3
