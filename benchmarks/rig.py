@@ -123,6 +123,7 @@ class Rig:
             user_metadata='{"camera":"X100","tags":["a","b"]}',
             created_at=now,
             updated_at=now,
+            tokens_not_before=now,
         ).serialize()
         names = (f"{prefix}/{n % folders:04}/{n:07}.jpg" if folders else f"{prefix}/{n:07}.jpg" for n in range(number))
         write_all([(StoredObject, {"PutRequest": {"Item": template | {"name": {"S": name}}}}) for name in names])

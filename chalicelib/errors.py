@@ -38,10 +38,28 @@ class InvalidCursor(StowageError):
     code, status = "InvalidCursor", 400
 
 
+class InvalidPolicy(StowageError):
+    """A definition that does not parse, or uses what policies cannot: `position` in characters from 0."""
+
+    code, status = "InvalidPolicy", 400
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(f"{message} (at character {position + 1})", position=position)
+        self.position = position
+
+
 # 401 and 403: who asks, and may they
 class Unauthorized(StowageError):
     code, status = "Unauthorized", 401
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="stowage"'}
+
+
+class InvalidSignature(Unauthorized):
+    code = "InvalidSignature"
+
+
+class ExpiredToken(Unauthorized):
+    code = "ExpiredToken"
 
 
 class Forbidden(StowageError):
@@ -69,8 +87,16 @@ class JobNotFound(StowageError):
     code, status = "JobNotFound", 404
 
 
+class PolicyNotFound(StowageError):
+    code, status = "PolicyNotFound", 404
+
+
 class TenantNotFound(StowageError):
     code, status = "TenantNotFound", 404
+
+
+class KeyNotFound(StowageError):
+    code, status = "KeyNotFound", 404
 
 
 class MethodNotAllowed(StowageError):
@@ -96,6 +122,10 @@ class BucketFixed(StowageError):
 
 class ObjectExists(StowageError):
     code, status = "ObjectExists", 409
+
+
+class TokenUsed(StowageError):
+    code, status = "TokenUsed", 409
 
 
 class PreconditionFailed(StowageError):

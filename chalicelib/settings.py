@@ -12,6 +12,7 @@ from functools import lru_cache
 PAYLOAD_LIMIT = 4_400_000
 GIGABYTE = 1_000_000_000
 STORAGE_PROVIDERS = ("filesystem", "s3")
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -40,7 +41,7 @@ class Settings:
     s3_secret_key: str = ""
     """Belongs to `STOWAGE_S3_ACCESS_KEY`."""
     master_key: str = ""
-    """32 bytes in base64, the root of every derived key. Empty: read from `STOWAGE_MASTER_KEY_PARAMETER`."""
+    """32 bytes in base64, the root of every derived key; to replace it: `new,old`. Empty: read from `STOWAGE_MASTER_KEY_PARAMETER`."""
     master_key_parameter: str = ""
     """Name of the SSM SecureString that holds the master key."""
     default_tenant: str = ""
@@ -57,6 +58,8 @@ class Settings:
     """URL of the queue that wakes the job worker."""
     event_bus: str = ""
     """Name of the EventBridge bus for `object.*` events. Empty: none are published."""
+    allow_private_endpoints: bool = False
+    """Whether key sets and storages may lie at addresses that are not public, and be asked over plain HTTP."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
@@ -73,7 +76,7 @@ class Settings:
 
 def read(environment: Mapping[str, str]) -> Settings:
     """Settings from `environment`; raises SettingsError naming the variable at fault."""
-    chosen: dict[str, str | int] = {}
+    chosen: dict[str, str | int | bool] = {}
     for name, kind in Settings.__annotations__.items():
         variable = f"STOWAGE_{name.upper()}"
         value = environment.get(variable, "").strip()
@@ -81,7 +84,9 @@ def read(environment: Mapping[str, str]) -> Settings:
             continue
         if kind is int and not (value.isascii() and value.isdigit()):
             raise SettingsError(f"{variable} must be a whole number of bytes, not {value!r}")
-        chosen[name] = int(value) if kind is int else value
+        if kind is bool and value.lower() not in FLAGS:
+            raise SettingsError(f"{variable} must be true or false, not {value!r}")
+        chosen[name] = int(value) if kind is int else FLAGS[value.lower()] if kind is bool else value
     return Settings(**chosen)  # type: ignore[arg-type]  # each value has just been given its field's type
 
 

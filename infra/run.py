@@ -65,6 +65,7 @@ class Options:
             raise RunError(f"PORT must be a number from 1 to 65535, not {port!r}")
         chosen = {name: value for name, value in environment.items() if name.startswith("STOWAGE_") and name not in OWN_VARIABLES}
         chosen["STOWAGE_STORAGE_PROVIDER"] = chosen.get("STOWAGE_STORAGE_PROVIDER") or "s3"
+        chosen["STOWAGE_ALLOW_PRIVATE_ENDPOINTS"] = chosen.get("STOWAGE_ALLOW_PRIVATE_ENDPOINTS") or "true"
         settings.read(chosen | {"STOWAGE_S3_BUCKET": "known-once-it-is-provisioned"})
         return cls(int(port), Path(environment.get("STOWAGE_DATA") or DEFAULT_DATA), chosen)
 

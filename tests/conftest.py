@@ -23,6 +23,7 @@ from chalicelib import aws, providers, seam, settings, workers  # noqa: E402  # 
 from chalicelib.access import cache  # noqa: E402
 from infra import stack  # noqa: E402
 from tests.client import Client  # noqa: E402
+from tests.issuer import Web  # noqa: E402
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -92,6 +93,15 @@ def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Non
     yield set_variable
     monkeypatch.undo()
     settings.settings.cache_clear()
+
+
+@pytest.fixture
+def web(choose: Callable[[str, str], None]) -> Iterator[Web]:
+    """A server on loopback that Stowage may ask."""
+    choose("STOWAGE_ALLOW_PRIVATE_ENDPOINTS", "true")
+    made = Web()
+    yield made
+    made.stop()
 
 
 class Context:

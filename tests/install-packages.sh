@@ -6,6 +6,7 @@ missing=
 for command in curl; do
     command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
 done
+[ -x /usr/lib/postgresql/15/bin/postgres ] || missing="$missing postgresql-15"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
     echo "stowage: missing:$missing; install them, or the tests that need them fail" >&2
@@ -13,5 +14,15 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
 fi
 echo "stowage: installing$missing"
 apt-get update -qq
-# shellcheck disable=SC2086  # the names are meant to be split
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" ||
+        echo "stowage: could not install $1; the tests that need it fail" >&2
+}
+for package in $missing; do
+    # Installed alone, PostgreSQL would make a cluster and start it on port 5432. Tests start their own.
+    if [ "$package" = postgresql-15 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        install postgresql-common
+        sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf || true
+    fi
+    install "$package"
+done

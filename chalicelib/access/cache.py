@@ -5,7 +5,7 @@ it is the lifetime of everything here. Absence is not remembered: what was just 
 """
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from chalicelib import seam
 
@@ -20,7 +20,7 @@ class MinuteCache(Generic[Kept]):
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[float, Kept]] = {}
-        _caches.append(self)
+        forgotten_with_the_rest(self)
 
     def get(self, key: str, load: Callable[[], Kept | None]) -> Kept | None:
         """The remembered value, else what `load` gives (remembered unless None)."""
@@ -46,7 +46,16 @@ class MinuteCache(Generic[Kept]):
         self._kept.clear()
 
 
-_caches: "list[MinuteCache[Any]]" = []
+class Clearable(Protocol):
+    def clear(self) -> None: ...
+
+
+_caches: list[Clearable] = []
+
+
+def forgotten_with_the_rest(cache: Clearable) -> None:
+    """Have `forget_everything` empty `cache` too."""
+    _caches.append(cache)
 
 
 def forget_everything() -> None:

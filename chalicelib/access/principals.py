@@ -1,5 +1,6 @@
 """The principal: who calls, whichever credential said so."""
 
+import re
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,18 +8,40 @@ from typing import Any
 
 
 class Role(StrEnum):
-    """`nobody` sent no credential at all and is otherwise treated as `anon`."""
+    """`nobody` sent no credential at all and is otherwise treated as `anon`; so is `custom`, a key with permissions."""
 
     SERVICE = "service"
     ANON = "anon"
+    CUSTOM = "custom"
     USER = "user"
     ADMIN = "admin"
     NOBODY = "nobody"
 
 
+class Permission(StrEnum):
+    """What a key may be given (CONTRACT "Permissions"); a token may name others, which mean nothing here."""
+
+    CREATE_STORAGES = "org.storage.create"
+    LIST_STORAGES = "org.storage.list"
+    UPDATE_STORAGES = "org.storage.update"
+    DELETE_STORAGES = "org.storage.delete"
+    CREATE_BACKUPS = "project.backups.create"
+    LIST_BACKUPS = "project.backups.list"
+    DELETE_BACKUPS = "project.backups.delete"
+    RESTORE_BACKUPS = "project.backups.restore"
+
+
+AUTHENTICATED = "authenticated"
+# In this form alone: uuid.UUID takes many others, by which one text could pass for another.
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """`tenant_id` is empty for an admin alone: platform keys belong to no tenant."""
+    """`tenant_id` is empty for an admin alone: platform keys belong to no tenant.
+
+    `claims` are those of a user's token, checked; of a custom key `permissions` alone.
+    """
 
     role: Role
     tenant_id: str
@@ -30,10 +53,28 @@ class Principal:
         subject = self.claims.get("sub")
         if subject is None:
             return None
-        try:
-            return str(uuid.UUID(subject))
-        except ValueError:
-            return str(uuid.uuid5(uuid.UUID(self.tenant_id), subject))
+        if _UUID.fullmatch(subject):
+            return str(subject).lower()
+        return str(uuid.uuid5(uuid.UUID(self.tenant_id), subject))
+
+    @property
+    def email(self) -> str | None:
+        """`auth_email()`: the token's, if it names one."""
+        return self.claims.get("email")
+
+    @property
+    def auth_role(self) -> str:
+        """`auth_role()`: `service` for the service key alone, for a user the token's role or `authenticated`, else `anon`."""
+        if self.role is not Role.USER:
+            return Role.SERVICE.value if self.is_service else Role.ANON.value
+        named: str | None = self.claims.get("role")
+        return AUTHENTICATED if not named or named == Role.SERVICE else named
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What the token or the custom key names, as a list or as one text with spaces between."""
+        named: list[str] | str = self.claims.get("permissions") or []
+        return frozenset(named.split() if isinstance(named, str) else named)
 
     @property
     def is_service(self) -> bool:

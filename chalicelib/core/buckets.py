@@ -5,7 +5,7 @@ from typing import Any
 
 from chalicelib import seam
 from chalicelib.access.cache import MinuteCache
-from chalicelib.access.permissions import require_service
+from chalicelib.access.permissions import bucket_not_found, require_service, stored_policies
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import content, jobs, names
 from chalicelib.core.jobs import Step
@@ -14,6 +14,7 @@ from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
+from chalicelib.tables.policies import StoredPolicy
 from chalicelib.tables.table import ConditionFailed, Item, Transaction, TransactionFailed, tries, write_all
 
 DELETE_JOB = "bucket.delete"
@@ -82,7 +83,7 @@ def get(tenant_id: str, name: str) -> Bucket:
     bucket = _read(tenant_id, name)
     if bucket is None:
         _buckets.forget(_cache_key(tenant_id, name))
-        raise not_found(name)
+        raise bucket_not_found(name)
     _buckets.keep(_cache_key(tenant_id, name), bucket)
     return bucket
 
@@ -97,20 +98,23 @@ def visible(principal: Principal, name: str) -> Bucket:
         return bucket
     if principal.role is Role.NOBODY:
         require_service(principal, "seeing a private bucket")
-    raise not_found(name)
+    raise bucket_not_found(name)
 
 
 def recent(tenant_id: str, name: str) -> Bucket:
     """The bucket as it stood at most a minute ago; raises BucketNotFound."""
     bucket = _buckets.get(_cache_key(tenant_id, name), lambda: _read(tenant_id, name))
     if bucket is None:
-        raise not_found(name)
+        raise bucket_not_found(name)
     return bucket
 
 
 def is_outdated(bucket: Bucket) -> bool:
-    """Whether the name of a remembered bucket is free, or another bucket's, by now; raises BucketNotFound when free."""
-    return bool(get(bucket.tenant_id, bucket.name).bucket_id != bucket.bucket_id)
+    """Whether the name of a remembered bucket is free, or another bucket's, by now."""
+    try:
+        return bool(get(bucket.tenant_id, bucket.name).bucket_id != bucket.bucket_id)
+    except BucketNotFound:
+        return True
 
 
 def remember(bucket: Bucket) -> None:
@@ -165,16 +169,18 @@ def _replace_by_job(bucket: Bucket, job: Job) -> None:
             return
         except TransactionFailed as failed:
             if not failed.conflict:  # a counter of a busy bucket moves all the time
-                raise not_found(bucket.name) from failed
+                raise bucket_not_found(bucket.name) from failed
 
 
 def delete_step(job: Job) -> Step:
-    """Remove a page of a deleted bucket's rows; their stream files the bytes as garbage.
+    """Remove a page of a deleted bucket's rows, and its policies; the stream of the rows files their bytes as garbage.
 
     An upload that had read the bucket before it went may still land its row, for as long as a request can
     last; so the job looks once more after that.
     """
     rows = _rows(job.task["partition"])
+    policies = stored_policies(job.task["partition"].partition("#")[2])
+    write_all([(StoredPolicy, {"DeleteRequest": {"Key": StoredPolicy.key(each.bucket_id, each.policy_id)}}) for each in policies])
     if rows:
         write_all([(StoredObject, {"DeleteRequest": {"Key": row}}) for row in rows])
         return Step({}, int(job.done) + len(rows))
@@ -198,10 +204,6 @@ def _rows(partition: str) -> list[Item]:
         "Limit": DELETED_AT_ONCE,
     }
     return next(StoredObject.pages(**query))
-
-
-def not_found(name: str) -> BucketNotFound:
-    return BucketNotFound(f"there is no bucket {name}")
 
 
 def _set_or_remove(attribute: Any, value: Any) -> Any:

@@ -16,7 +16,7 @@ from chalicelib.core.events import Event
 from chalicelib.observability import logger
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.garbage import Garbage
-from chalicelib.tables.objects import Placement, StoredObject
+from chalicelib.tables.objects import Placement, StoredObject, UsedToken
 from chalicelib.tables.table import ConditionFailed
 
 Record = dict[str, Any]
@@ -41,7 +41,7 @@ def consume(records: Iterable[Record]) -> None:
 
 def _change(record: Record) -> Change | None:
     stream = record["dynamodb"]
-    if stream["Keys"]["partition"]["S"].endswith(Placement.SUFFIX):
+    if stream["Keys"]["partition"]["S"].endswith((Placement.SUFFIX, UsedToken.SUFFIX)):
         return None
     before, after = (StoredObject.from_raw_data(stream[image]) if stream.get(image) else None for image in ("OldImage", "NewImage"))
     return Change(before, after, float(stream["ApproximateCreationDateTime"]))

@@ -7,8 +7,8 @@ end), so that neither a replay nor a kill brings back an object that was overwri
 
 from typing import Any
 
-from chalicelib import providers
-from chalicelib.access.permissions import Operation, require
+from chalicelib import providers, seam
+from chalicelib.access.permissions import Operation, bucket_not_found, require
 from chalicelib.access.principals import Principal
 from chalicelib.core import buckets, content, garbage, jobs, objects
 from chalicelib.core.jobs import JobFailed, Step
@@ -46,12 +46,13 @@ def _transfer(
     bucket, found = objects.read_current(principal, Operation.SELECT, bucket_name, source)
     found = objects.permit_existing(principal, Operation.SELECT, bucket, source, found)
     if is_move:
-        require(principal, Operation.DELETE, bucket, source)
+        require(principal, Operation.DELETE, bucket, found)
     into, current = objects.read_current(principal, Operation.INSERT, to_bucket, target)
-    objects.permit_upload(principal, into, target, current, upsert)
+    row = _row_for(principal, found, into, target, is_move)
+    permit = objects.permit_replacement if is_move else objects.permit_upload
+    permit(principal, into, row, current, upsert)
     objects.check_size(into, int(found.size))
     _check_content(into, found)
-    row = _row_for(principal, found, into, target, is_move)
     if found.size > LARGE:
         task = {"from": found.attribute_values, "to": row.attribute_values, "bucket": to_bucket, "move": is_move, "upsert": upsert}
         return jobs.start(COPY_JOB, principal, task)
@@ -74,7 +75,8 @@ def _row_for(principal: Principal, found: StoredObject, into: Bucket, target: st
     row = objects.new_row(principal, into, target, found.content_type, found.user_metadata)
     row.size, row.checksum = found.size, found.checksum
     if is_move:
-        row.id, row.owner_id, row.created_at = found.id, found.owner_id, found.created_at
+        row.id, row.created_at = found.id, found.created_at
+        row.owned_by(found.owner_id)
     return row
 
 
@@ -87,13 +89,18 @@ def _copy_bytes(provider: Provider, found: StoredObject, row: StoredObject) -> N
 
 def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, moved: StoredObject | None, job: Job | None) -> None:
     """Write the row, and in the same transaction remove the source of a move and end the job."""
+    fresh = StoredObject(**row.attribute_values)
     for _ in tries(objects.crowded(row.name), objects.WRITE_TRIES):
         current = StoredObject.read(row.partition, row.name)
-        objects.permit_upload(principal, into, row.name, current, upsert)
         if moved is None:
-            objects.succeed(row, current)
+            objects.permit_upload(principal, into, fresh, current, upsert)
+            objects.succeed(row, current, fresh)
         else:
-            row.revision = (current.revision if current else 0) + 1
+            moved = _still_there(principal, moved)
+            content.check_allowed(into, moved.content_type, b"")
+            row.content_type, row.user_metadata = moved.content_type, moved.user_metadata
+            objects.permit_replacement(principal, into, row, current, upsert)
+            row.revision, row.tokens_not_before = (current.revision if current else 0) + 1, seam.iso(seam.now())
         try:
             with Transaction() as transaction:
                 transaction.put(row, objects.unchanged(current))
@@ -105,16 +112,15 @@ def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, m
         except TransactionFailed as failed:
             if job is not None and failed.rows[-1] is not None:
                 raise failed.rows[-1] from failed  # ended already, or taken over: this is a replay
-            if moved is not None and failed.rows[1] is not None:
-                moved = _still_there(moved, failed.rows[1].row)
-                content.check_allowed(into, moved.content_type, b"")
-                row.content_type, row.user_metadata = moved.content_type, moved.user_metadata
 
 
-def _still_there(moved: StoredObject, now_there: StoredObject | None) -> StoredObject:
-    """The source of a move after it was changed under way: another type or metadata goes along, other bytes do not."""
+def _still_there(principal: Principal, moved: StoredObject) -> StoredObject:
+    """The source of a move as it stands, if it may still go: another type or metadata goes along, other bytes do not."""
+    bucket, now_there = objects.read_current(principal, Operation.DELETE, moved.bucket, moved.name)
     if now_there is None or now_there.version != moved.version:
         raise PreconditionFailed(f"object {moved.name} was changed while it was moved; move it again")
+    for operation in (Operation.SELECT, Operation.DELETE):
+        require(principal, operation, bucket, now_there)
     return now_there
 
 
@@ -150,7 +156,7 @@ def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step
     try:
         into = buckets.get(principal.tenant_id, job.task["bucket"])
         if into.partition != row.partition:
-            raise buckets.not_found(into.name)
+            raise bucket_not_found(into.name)
         _land(principal, into, row, job.task["upsert"], found if job.task["move"] else None, job)
     except Unavailable:
         raise  # tried again from the checkpoint

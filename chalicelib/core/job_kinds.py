@@ -1,9 +1,10 @@
 """Every kind of job, and what does it."""
 
-from chalicelib.core import buckets, copies
+from chalicelib.core import buckets, copies, tenants
 from chalicelib.core.jobs import Kind
 
 KINDS: dict[str, Kind] = {
     buckets.DELETE_JOB: Kind(buckets.delete_step),
     copies.COPY_JOB: Kind(copies.copy_step, copies.give_up),
+    tenants.DELETE_JOB: Kind(tenants.delete_step),
 }

@@ -81,13 +81,17 @@ def start(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
 
 
 def get(principal: Principal, job_id: str) -> Job:
-    """A job of the principal's tenant, for its service key or for who started it; raises JobNotFound, Unauthorized."""
+    """A job of the principal's tenant, for its service key or for who started it; raises JobNotFound, Unauthorized.
+
+    The jobs of an admin belong to the platform: they have no tenant, as an admin key has none.
+    """
     if principal.role is Role.NOBODY:
         raise Unauthorized("seeing a job needs the credential that started it; send it as `Authorization: Bearer …`")
     job = Job.read(job_id) if names.is_uuid(job_id) else None
     if job is not None and job.tenant_id == principal.tenant_id:
         started_by = Principal.restored(job.task["principal"])
-        if principal.is_service or (principal.uid is not None and principal.uid == started_by.uid):
+        of_platform = principal.role is Role.ADMIN
+        if principal.is_service or of_platform or (principal.uid is not None and principal.uid == started_by.uid):
             return job
     raise JobNotFound(f"there is no job {job_id}")
 

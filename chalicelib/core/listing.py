@@ -4,6 +4,9 @@ No model object is made for a row: a page of 1,000 is read, folded and shown as 
 delimiter, what lies below a folder is passed over by key ranges instead of being read, so a page costs what
 it shows and not what the bucket holds. A page reads at most 2,000 rows in at most 100 ranges; what does not
 fit is behind its cursor, which also carries what is left of an offset.
+
+Only rows whose SELECT holds are shown, and folders with such a row below. Where the policies hold for nobody
+but a row's owner, the page is read from the index by owner, which lags the rows by moments.
 """
 
 import base64
@@ -14,31 +17,38 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic, which shows it in OpenAPI, needs this one below Python 3.12
 
-from chalicelib.access.permissions import Operation, denial_of_missing, permits, require
+from chalicelib import seam
+from chalicelib.access.permissions import Columns, Grant, Operation, denial_of_missing, grant, require_credential
 from chalicelib.access.principals import Principal, Role
+from chalicelib.access.sealing import seal, unseal
 from chalicelib.core import buckets, names
 from chalicelib.errors import BucketNotFound, InvalidCursor, InvalidRequest
-from chalicelib.settings import settings
-from chalicelib.tables.objects import StoredObject
+from chalicelib.settings import SettingsError, settings
+from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.objects import StoredObject, owner_key
 from chalicelib.tables.table import Item, call
 
 MAX_LIMIT = 1000
 MAX_OFFSET = 10_000
 MAX_ROWS = 2000
 MAX_RANGES = 100
+# Of working out policies: far beyond what they take, and far within what a function may.
+MAX_SECONDS = 8
 # Keys, ids, times and the longest content type of one row.
 ROW_BYTES = 800
 DELIMITER = "/"
 # After a folder the next one often follows at once, so a range begins small and doubles while it is used up.
 FIRST_RANGE = 4
+# How many of the rows that come next are visible is not known where policies decide: ranges double up to this.
+LONGEST_RANGE = 512
 MAX_START_BYTES = names.MAX_NAME_BYTES + 8
 _HIGHEST = "\U0010ffff"
 # No name holds it, so a name and this is the very next text after the name.
 _LEAST = "\0"
-_KEY = {"#p": "partition", "#n": "name"}
+_NAME = {"#n": "name"}
 _SHOWN = ("id", "size", "content_type", "checksum", "owner_id", "user_metadata", "created_at", "updated_at")
-_PROJECTED = {**_KEY, **{f"#{position}": name for position, name in enumerate(_SHOWN)}}
-_PROJECTION = ", ".join(placeholder for placeholder in _PROJECTED if placeholder != "#p")
+_PROJECTED = {**_NAME, **{f"#{position}": name for position, name in enumerate(_SHOWN)}}
+_PROJECTION = ", ".join(_PROJECTED)
 
 
 class Row(TypedDict):
@@ -88,23 +98,40 @@ def page(
         if principal.is_service or principal.role is Role.NOBODY:
             raise denial_of_missing(principal, Operation.SELECT, bucket_name, prefix) from error
         return Page([], None)
-    if not permits(principal, Operation.SELECT, bucket):
-        if principal.role is Role.NOBODY:
-            require(principal, Operation.SELECT, bucket, prefix)
-        return Page([], None)  # a list holds the rows that one may see: none
-    position = _decode(cursor) if cursor else _Position(prefix, offset)
+    readable = grant(principal, Operation.SELECT, bucket)
+    require_credential(principal, readable)
+    position = _decode(cursor, bucket, readable) if cursor else _Position(prefix, offset)
     position.start = max(position.start, prefix)
-    found = _Listing(bucket.partition, prefix, delimiter, limit, position).page()
-    if not found.rows and buckets.is_outdated(bucket):  # its name is another bucket's by now
+    if readable.nothing or (readable.own_only and readable.uid is None):
+        return Page([], None)  # a list holds the rows that one may see: none
+    found = _Listing(bucket, readable, prefix, delimiter, limit, position).page()
+    if not found.rows and buckets.is_outdated(bucket):  # its name is free, or another bucket's, by now
         return page(principal, bucket_name, prefix=prefix, delimiter=delimiter, limit=limit, offset=offset, cursor=cursor)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where rows are read: the table, consistently, or the index by owner."""
+
+    attribute: str
+    partition: str
+    options: Mapping[str, Any]
+
+
+def _source(bucket: Bucket, readable: Grant) -> _Source:
+    if readable.own_only and readable.uid is not None:
+        return _Source("owner_key", owner_key(bucket.partition, readable.uid), {"IndexName": StoredObject.OWNER_INDEX})
+    return _Source("partition", bucket.partition, {"ConsistentRead": True})
 
 
 class _Listing:
     """The making of one page."""
 
-    def __init__(self, partition: str, prefix: str, delimiter: str, limit: int, position: _Position) -> None:
-        self._partition = partition
+    def __init__(self, bucket: Bucket, readable: Grant, prefix: str, delimiter: str, limit: int, position: _Position) -> None:
+        self._bucket = bucket
+        self._readable = readable
+        self._source = _source(bucket, readable)
         self._prefix = prefix
         self._end = _successor(prefix)
         self._delimiter = delimiter
@@ -115,22 +142,28 @@ class _Listing:
         self._read = 0
         self._ranges = 0
         self._past_end = False
+        self._deadline = seam.timestamp() + MAX_SECONDS
+        self._out_of_time = False
         self._bytes = 0
 
     def page(self) -> Page:
-        if self._position.skip and not self._delimiter and not self._pass_over():
+        if self._position.skip and not self._delimiter and self._readable.everything and not self._pass_over():
             return Page([], None)
         size = self._limit + 1
-        while self._ranges < MAX_RANGES and self._read < MAX_ROWS:
+        while self._ranges < MAX_RANGES and self._read < MAX_ROWS and not self._out_of_time:
             items, ended = self._range(min(size, MAX_ROWS - self._read))
             jumped = self._take(items)
             if self._one_too_many:
-                return Page(self._rows, _encode(_Position(self._one_too_many, 0)))
-            if ended or self._past_end:
+                return Page(self._rows, self._cursor(_Position(self._one_too_many, 0)))
+            if (ended and not self._out_of_time) or self._past_end:
                 return Page(self._rows, None)
-            wanted = self._limit + 1 - len(self._rows) + self._position.skip
-            size = min(FIRST_RANGE if jumped else size * 2, wanted)
-        return Page(self._rows, _encode(self._position))
+            size = FIRST_RANGE if jumped else min(size * 2, LONGEST_RANGE)
+            if self._readable.everything:
+                size = min(size, self._limit + 1 - len(self._rows) + self._position.skip)
+        return Page(self._rows, self._cursor(self._position))
+
+    def _cursor(self, position: _Position) -> str:
+        return _encode(position, self._bucket, self._readable)
 
     # ---- reading -------------------------------------------------------------------------------------
     def _pass_over(self) -> bool:
@@ -150,9 +183,9 @@ class _Listing:
         self._read += len(answer["Items"])
         return answer["Items"], "LastEvaluatedKey" not in answer
 
-    def _query(self, more: dict[str, Any], attributes: Mapping[str, str] = _KEY) -> dict[str, Any]:
+    def _query(self, more: dict[str, Any], attributes: Mapping[str, str] = _NAME) -> dict[str, Any]:
         condition = "#p = :p AND #n >= :start"
-        values = {":p": {"S": self._partition}, ":start": {"S": self._position.start or _LEAST}}
+        values = {":p": {"S": self._source.partition}, ":start": {"S": self._position.start or _LEAST}}
         if self._end:
             if self._position.start > self._end:
                 return {"Items": [], "Count": 0}
@@ -162,9 +195,9 @@ class _Listing:
             "Query",
             TableName=StoredObject.Meta.table_name,
             KeyConditionExpression=condition,
-            ExpressionAttributeNames=attributes,
+            ExpressionAttributeNames={"#p": self._source.attribute, **attributes},
             ExpressionAttributeValues=values,
-            ConsistentRead=True,
+            **self._source.options,
             **more,
         )
 
@@ -179,6 +212,13 @@ class _Listing:
             if not name.startswith(self._prefix):  # the bound of the range is itself a name
                 self._past_end = True
                 break
+            if not self._readable.everything:
+                if seam.timestamp() > self._deadline:
+                    self._out_of_time = True
+                    break
+                if not self._readable.allows(_columns(item, self._bucket.name)):
+                    self._position.start, folder = name + _LEAST, ""
+                    continue
             folder = self._folder_of(name)
             row, size = (_folder_row(folder), _most_bytes(folder, None)) if folder else (_object_row(item), _most_bytes(name, item))
             if not self._show(folder or name, row, size):
@@ -202,6 +242,12 @@ class _Listing:
             self._rows.append(row)
             self._bytes += size
         return True
+
+
+def _columns(item: Item, bucket_name: str) -> Columns:
+    """A raw row as policies see it."""
+    columns = {name: item[name].get("S") if name in item else None for name in ("name", *_SHOWN)}
+    return {**columns, "bucket_id": bucket_name, "size": item["size"]["N"]}
 
 
 def _object_row(item: Item) -> Row:
@@ -248,15 +294,24 @@ def _successor(prefix: str) -> str:
     return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # no surrogate is a character
 
 
-def _encode(position: _Position) -> str:
-    return base64.urlsafe_b64encode(json.dumps([position.start, position.skip]).encode()).decode().rstrip("=")
+def _encode(position: _Position, bucket: Bucket, readable: Grant) -> str:
+    """A cursor. Where policies decide it is sealed for its caller: it may stand at a name that they may not see."""
+    text = json.dumps([position.start, position.skip])
+    if not readable.everything:
+        return seal(text, _record(bucket, readable))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> _Position:
+def _decode(cursor: str, bucket: Bucket, readable: Grant) -> _Position:
     try:
-        start, skip = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True) if readable.everything else b""
+        start, skip = json.loads(text or unseal(cursor, _record(bucket, readable)))
         if isinstance(start, str) and type(skip) is int and 0 <= skip <= MAX_OFFSET and len(start.encode()) <= MAX_START_BYTES:
             return _Position(start, skip)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError, SettingsError):
         pass
-    raise InvalidCursor("the cursor is not one that a listing gave; begin again without it")
+    raise InvalidCursor("the cursor is not one that this listing gave; begin again without it")
+
+
+def _record(bucket: Bucket, readable: Grant) -> str:
+    return f"cursors/{bucket.partition}/{readable.uid}"

@@ -6,7 +6,7 @@ the write has happened. Superseded bytes are left to the stream (`core/changes.p
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,24 @@ from typing import Any
 from pynamodb.expressions.condition import Condition
 
 from chalicelib import providers, seam
-from chalicelib.access.permissions import Operation, denial, denial_of_missing, hidden, permits, require
+from chalicelib.access.credentials import require_tenant
+from chalicelib.access.permissions import (
+    Operation,
+    absence,
+    denial,
+    denial_of_missing,
+    grant,
+    object_not_found,
+    permits,
+    require,
+    require_credential,
+)
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import buckets, content, garbage, names
-from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TooLarge, Unavailable
+from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TokenUsed, TooLarge, Unavailable
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
-from chalicelib.tables.objects import Placement, StoredObject
+from chalicelib.tables.objects import Placement, StoredObject, UsedToken
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together, tries
 
 MAX_DELETED_AT_ONCE = 1000
@@ -52,9 +63,46 @@ def find(principal: Principal, bucket_name: str, name: str) -> Found:
     """An object that the principal may read; raises ObjectNotFound, BucketNotFound, Unauthorized."""
     names.check_object_name(name)
     bucket, row = read_current(principal, Operation.SELECT, bucket_name, name)
-    require(principal, Operation.SELECT, bucket, name)
-    if row is None:
-        raise missing(bucket_name, name)
+    return Found(bucket, permit_existing(principal, Operation.SELECT, bucket, name, row))
+
+
+def find_many(principal: Principal, bucket_name: str, paths: Sequence[str]) -> list[Found | StowageError]:
+    """Objects that the principal may read, each path by itself; raises BucketNotFound and Unauthorized for all alike."""
+    try:
+        bucket = buckets.get(principal.tenant_id, bucket_name)
+    except BucketNotFound as error:
+        if principal.is_service or principal.role is Role.NOBODY:
+            raise denial_of_missing(principal, Operation.SELECT, bucket_name, "") from error
+        return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
+    require_credential(principal, grant(principal, Operation.SELECT, bucket))
+    outcomes: list[Found | StowageError] = []
+    for start in range(0, len(paths), READ_TOGETHER):
+        batch = paths[start : start + READ_TOGETHER]
+        rows = _read_valid(bucket, batch)
+        outcomes += [_refusal(path) or _readable(principal, bucket, path, rows[path]) for path in batch]
+    return outcomes
+
+
+def _readable(principal: Principal, bucket: Bucket, path: str, row: StoredObject | None) -> Found | StowageError:
+    try:
+        return Found(bucket, permit_existing(principal, Operation.SELECT, bucket, path, row))
+    except StowageError as error:
+        return error
+
+
+def find_public(tenant_id: str, bucket_name: str, name: str) -> Found:
+    """An object of a public bucket, whoever asks: no policy opens a private one to this."""
+    anyone = Principal(Role.ANON, tenant_id)
+    names.check_object_name(name)
+    if not names.is_uuid(tenant_id):
+        raise object_not_found(bucket_name, name)
+    try:
+        require_tenant(tenant_id)
+    except ObjectNotFound:  # worded alike, whether there is such a tenant or not
+        raise object_not_found(bucket_name, name) from None
+    bucket, row = read_current(anyone, Operation.SELECT, bucket_name, name)
+    if row is None or not bucket.public:
+        raise object_not_found(bucket_name, name)
     return Found(bucket, row)
 
 
@@ -64,44 +112,83 @@ def read(row: StoredObject, offset: int, length: int) -> bytes:
 
 
 # ---- writing -------------------------------------------------------------------------------------------
-def store(principal: Principal, bucket_name: str, name: str, upload: Upload) -> tuple[StoredObject, bool]:
-    """Store an object; gives its row, and whether it is new. Raises what `permit_upload` and the checks raise."""
+def store(
+    principal: Principal, bucket_name: str, name: str, upload: Upload, used: Callable[[Bucket, StoredObject], UsedToken] | None = None
+) -> tuple[StoredObject, bool]:
+    """Store an object; gives its row, and whether it is new. Raises what `permit_upload` and the checks raise.
+
+    `used` gives the mark of a token that allows this once; it may refuse the bucket.
+    """
     names.check_object_name(name)
     bucket, current = read_current(principal, Operation.INSERT, bucket_name, name)
-    permit_upload(principal, bucket, name, current, upload.upsert)
-    check_size(bucket, len(upload.body))
-    content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
     row = new_row(principal, bucket, name, upload.content_type, upload.user_metadata)
     row.size, row.checksum = len(upload.body), hashlib.sha256(upload.body).hexdigest()
+    mark = used(bucket, row) if used else None
+    try:
+        permit_upload(principal, bucket, row, current, upload.upsert)
+    except ObjectExists:
+        if mark and UsedToken.read(mark.partition, mark.token_hash):  # most likely it is what this token stored
+            raise _token_used() from None
+        raise
+    check_size(bucket, len(upload.body))
+    content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
     with garbage.filed_on_failure(row):
         providers.internal().put(row.physical_key, upload.body, upload.content_type)
-        return row, flip(principal, bucket, row, current, upload.upsert)
+        return row, flip(principal, bucket, row, current, upload.upsert, mark)
 
 
-def flip(principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool) -> bool:
+def flip(
+    principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool, once: UsedToken | None = None
+) -> bool:
     """Make `row` the object of its name, in place of `current`; gives whether it is new.
 
     Another writer in between is met by asking again: may this principal still, over what is there now?
+    With `once` the token's use is written in the same transaction; raises TokenUsed when it was used before.
     """
+    fresh = StoredObject(**row.attribute_values)
     for _ in tries(crowded(row.name), WRITE_TRIES):
-        succeed(row, current)
+        succeed(row, current, fresh)
         try:
-            row.put(unchanged(current))
+            _put_once(row, unchanged(current), once)
             return current is None
         except ConditionFailed as failed:
             current = failed.row
         if current is not None and current.version == row.version:
             return bool(row.revision == 1)  # ours: the answer to an earlier attempt was lost
-        permit_upload(principal, bucket, row.name, current, upsert)
+        permit_upload(principal, bucket, fresh, current, upsert)
     raise AssertionError("tries() ends by raising")
 
 
-def change(principal: Principal, bucket_name: str, name: str, changes: dict[str, Any]) -> StoredObject:
-    """Set `content_type` or `user_metadata` (JSON text) of an object, whose bytes and version stay."""
+def _put_once(row: StoredObject, condition: Condition, once: UsedToken | None) -> None:
+    if once is None:
+        row.put(condition)
+        return
+    try:
+        with Transaction() as transaction:
+            transaction.put(row, condition)
+            transaction.put(once, UsedToken.token_hash.does_not_exist())
+    except TransactionFailed as failed:
+        object_row, used = failed.rows
+        if used is not None and used.row.version != row.version:
+            raise _token_used() from failed
+        raise object_row or used or ConditionFailed(StoredObject.read(row.partition, row.name)) from failed
+
+
+def _token_used() -> TokenUsed:
+    return TokenUsed("this signed URL has been used; ask for a new one")
+
+
+def change(principal: Principal, bucket_name: str, name: str, changes_of: Callable[[StoredObject], dict[str, Any]]) -> StoredObject:
+    """Set what `changes_of` the row says (`content_type`, `user_metadata` as JSON text); its bytes and version stay.
+
+    Needs SELECT beside UPDATE, for it shows the row, as an UPDATE that returns one does in PostgreSQL.
+    """
     names.check_object_name(name)
     bucket, row = read_current(principal, Operation.UPDATE, bucket_name, name)
     for _ in tries(crowded(name), WRITE_TRIES):
-        row = permit_existing(principal, Operation.UPDATE, bucket, name, row)
+        row = permit_existing(principal, Operation.SELECT, bucket, name, row)
+        require(principal, Operation.UPDATE, bucket, row)
+        changes = changes_of(row)
         if "content_type" in changes:
             content.check_allowed(bucket, changes["content_type"], b"")
         was_read = unchanged(row)
@@ -134,9 +221,8 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
     except BucketNotFound as error:
         if principal.is_service or principal.role is Role.NOBODY:
             raise denial_of_missing(principal, Operation.DELETE, bucket_name, "") from error
-        return [hidden(principal, bucket_name, path) if _is_name(path) else _refusal(path) for path in paths]
-    if principal.role is Role.NOBODY:
-        require(principal, Operation.DELETE, bucket, "")
+        return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
+    require_credential(principal, grant(principal, Operation.DELETE, bucket))
     outcomes: list[StowageError | None] = []
     for start in range(0, len(paths), READ_TOGETHER):
         batch = paths[start : start + READ_TOGETHER]
@@ -187,14 +273,17 @@ def _delete(principal: Principal, bucket: Bucket, name: str, row: StoredObject |
 def repoint(principal: Principal, bucket_name: str, source: str, target: str, upsert: bool) -> StoredObject:
     """Give an object another name in its bucket: the new row names the old bytes, in one transaction."""
     for _ in tries(crowded(source), WRITE_TRIES):
-        bucket, old, current = _read_ends(principal, bucket_name, source, target)
+        ends = dict.fromkeys((source, target))  # one name, if it is moved to itself
+        bucket, old, *other = _read_current(principal, Operation.DELETE, bucket_name, *ends)
+        current = other[0] if other else old
         old = permit_existing(principal, Operation.DELETE, bucket, source, old)
-        require(principal, Operation.SELECT, bucket, source)
+        require(principal, Operation.SELECT, bucket, old)
         if source == target:
             return old
-        permit_upload(principal, bucket, target, current, upsert)
         row = StoredObject(**old.attribute_values)
-        row.name, row.updated_at = target, seam.iso(seam.now())
+        row.name = target
+        row.updated_at = row.tokens_not_before = seam.iso(seam.now())
+        permit_replacement(principal, bucket, row, current, upsert)
         row.revision = max(old.revision, current.revision if current else 0) + 1
         with suppress(TransactionFailed):
             with Transaction() as transaction:
@@ -203,15 +292,6 @@ def repoint(principal: Principal, bucket_name: str, source: str, target: str, up
                 transaction.put(Placement(bucket.partition + Placement.SUFFIX, row.version, moved_to=target))
             return row
     raise AssertionError("tries() ends by raising")
-
-
-def _read_ends(principal: Principal, bucket_name: str, source: str, target: str) -> tuple[Bucket, StoredObject | None, StoredObject | None]:
-    """The bucket and the objects at both ends of a move, as they stand together."""
-    if source == target:
-        bucket, row = read_current(principal, Operation.DELETE, bucket_name, source)
-        return bucket, row, row
-    bucket, row, other = _read_current(principal, Operation.DELETE, bucket_name, source, target)
-    return bucket, row, other
 
 
 def check_names(*each: str) -> None:
@@ -254,19 +334,27 @@ def crowded(name: str) -> str:
     return f"object {name} is being written by too many at once; try again shortly"
 
 
-def permit_upload(principal: Principal, bucket: Bucket, name: str, current: StoredObject | None, upsert: bool) -> None:
-    if not permits(principal, Operation.UPDATE if current else Operation.INSERT, bucket):
-        raise denial(principal, Operation.INSERT, bucket, name)  # worded alike, whether something is there or not
+def permit_upload(principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool) -> None:
+    """Raise unless `row` may be written: INSERT of what is to be, or UPDATE of what is there."""
+    permitted = permits(principal, Operation.UPDATE, bucket, current) if current else permits(principal, Operation.INSERT, bucket, row)
+    if not permitted:
+        raise denial(principal, Operation.INSERT, bucket, row)  # worded alike, whether something is there or not
     if current and not upsert:
-        raise ObjectExists(f"there is an object {name} in bucket {bucket.name} already")
+        raise ObjectExists(f"there is an object {row.name} in bucket {bucket.name} already")
+
+
+def permit_replacement(principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool) -> None:
+    """Raise unless `row`, another object with an owner of its own, may take the place of `current`, which ends."""
+    permit_upload(principal, bucket, row, current, upsert)
+    if current and not (permits(principal, Operation.INSERT, bucket, row) and permits(principal, Operation.DELETE, bucket, current)):
+        raise denial(principal, Operation.INSERT, bucket, row)
 
 
 def permit_existing(principal: Principal, operation: Operation, bucket: Bucket, name: str, row: StoredObject | None) -> StoredObject:
-    if row is None and permits(principal, Operation.SELECT, bucket):
-        raise missing(bucket.name, name)
-    require(principal, operation, bucket, name)
+    """The row, if it is there and `operation` on it is permitted; raises what the caller may know."""
     if row is None:
-        raise missing(bucket.name, name)
+        raise absence(principal, bucket, bucket.name, name)
+    require(principal, operation, bucket, row)
     return row
 
 
@@ -290,19 +378,20 @@ def new_row(principal: Principal, bucket: Bucket, name: str, content_type: str, 
         physical_key=names.physical_key(bucket.tenant_id, bucket.name, name, version, limit),
         content_type=content_type,
         user_metadata=user_metadata,
-        owner_id=principal.uid,
         created_at=now,
         updated_at=now,
-    )
+        tokens_not_before=now,
+    ).owned_by(principal.uid)
 
 
-def succeed(row: StoredObject, current: StoredObject | None) -> None:
-    """Take over what an object keeps when its bytes are replaced: identity, owner, birth."""
-    if current is None:
-        row.revision = 1
-        return
-    row.revision = current.revision + 1
-    row.id, row.owner_id, row.created_at = current.id, current.owner_id, current.created_at
+def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject) -> None:
+    """Give `row` what an object keeps when its bytes are replaced (identity, owner, birth, revoked tokens), else what `fresh` has."""
+    kept = current or fresh
+    row.revision = current.revision + 1 if current else 1
+    # Tokens of what stood there while a new object was uploaded are not for this one.
+    row.tokens_not_before = current.tokens_not_before if current else seam.iso(seam.now())
+    row.id, row.created_at = kept.id, kept.created_at
+    row.owned_by(kept.owner_id)
 
 
 def unchanged(current: StoredObject | None) -> Condition:
@@ -311,7 +400,3 @@ def unchanged(current: StoredObject | None) -> Condition:
     if current is not None:
         condition = (StoredObject.version == current.version) & (StoredObject.revision == current.revision)
     return condition
-
-
-def missing(bucket_name: str, name: str) -> ObjectNotFound:
-    return ObjectNotFound(f"there is no object {name} in bucket {bucket_name}")

@@ -2,18 +2,29 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from chalicelib import seam
+from chalicelib import outbound, seam
+from chalicelib.access.cache import LIFETIME
 from chalicelib.access.credentials import key_hash
-from chalicelib.access.principals import Role
+from chalicelib.access.principals import Permission, Principal, Role
 from chalicelib.access.sealing import seal
 from chalicelib.access.tokens import record_of_secret
-from chalicelib.core import names
-from chalicelib.errors import TenantNotFound
-from chalicelib.tables.table import ConditionFailed, Transaction, scan
-from chalicelib.tables.tenants import ApiKey, Tenant
+from chalicelib.core import buckets, jobs, names
+from chalicelib.core.buckets import REQUESTS_END_WITHIN
+from chalicelib.core.jobs import Step
+from chalicelib.errors import BucketNotFound, InvalidRequest, KeyNotFound, TenantNotFound
+from chalicelib.tables.jobs import Job
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, scan, tries, write_all
+from chalicelib.tables.tenants import DEFAULT_AUDIENCE, ApiKey, Tenant
 
-KEY_PREFIXES = {Role.SERVICE: "sk", Role.ANON: "pk", Role.ADMIN: "ak"}
+DELETE_JOB = "tenant.delete"
+KEY_PREFIXES = {Role.SERVICE: "sk", Role.ANON: "pk", Role.CUSTOM: "ck", Role.ADMIN: "ak"}
+# Each takes a read, a transaction and a message: together they end well within a job's lease.
+BUCKETS_AT_ONCE = 50
+# Seconds after which no request can be under way that a deleted tenant's credential has let in: for a minute it is
+# remembered, and the last request that it begins then takes its time.
+SETTLED_AFTER = LIFETIME + REQUESTS_END_WITHIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +37,18 @@ class CreatedTenant:
     jwt_secret: str
 
 
-def create_tenant(name: str) -> CreatedTenant:
-    """A tenant with a service key, an anon key and a signing secret, all written together or not at all."""
+def create_tenant(name: str, jwks_url: str | None = None, jwt_audience: str = DEFAULT_AUDIENCE) -> CreatedTenant:
+    """A tenant with a service key, an anon key and a signing secret, all written together or not at all.
+
+    `jwks_url` is where its identity provider publishes keys. Raises InvalidRequest for one that must not be asked.
+    """
+    _check_jwks_url(jwks_url)
     tenant_id, created_at = seam.new_uuid(), seam.iso(seam.now())
     created = CreatedTenant(tenant_id, _new_key(Role.SERVICE), _new_key(Role.ANON), seam.new_token(48))
     sealed = seal(created.jwt_secret, record_of_secret(tenant_id))
+    row = Tenant(tenant_id, name=name, jwt_secret=sealed, jwks_url=jwks_url, jwt_audience=jwt_audience, created_at=created_at)
     with Transaction() as transaction:
-        transaction.put(Tenant(tenant_id, name=name, jwt_secret=sealed, created_at=created_at), Tenant.tenant_id.does_not_exist())
+        transaction.put(row, Tenant.tenant_id.does_not_exist())
         transaction.put(_key_row(created.service_key, Role.SERVICE, tenant_id, created_at))
         transaction.put(_key_row(created.anon_key, Role.ANON, tenant_id, created_at))
     return created
@@ -50,13 +66,135 @@ def get_tenant(tenant_id: str) -> Tenant:
     """The tenant; raises TenantNotFound."""
     tenant = Tenant.read(tenant_id) if names.is_uuid(tenant_id) else None
     if tenant is None:
-        raise TenantNotFound(f"there is no tenant {tenant_id}")
+        raise _not_found(tenant_id)
     return tenant
 
 
 def all_tenants() -> list[Tenant]:
     """Every tenant of the installation, in no order: a table of tenants is small and rarely listed."""
     return [Tenant.from_raw_data(item) for page in scan(Tenant) for item in page]
+
+
+def change_tenant(tenant_id: str, changes: dict[str, Any]) -> Tenant:
+    """Set `name`, `jwks_url` (None: no key set) or `jwt_audience` (None: the usual one) and leave what is not given.
+
+    Takes effect within a minute. Raises TenantNotFound, InvalidRequest.
+    """
+    _check_jwks_url(changes.get("jwks_url"))
+    tenant = get_tenant(tenant_id)
+    if "jwt_audience" in changes:
+        changes = changes | {"jwt_audience": changes["jwt_audience"] or DEFAULT_AUDIENCE}
+    actions = [getattr(Tenant, field).remove() if value is None else getattr(Tenant, field).set(value) for field, value in changes.items()]
+    if actions:
+        try:
+            tenant.change(actions, Tenant.tenant_id.exists())
+        except ConditionFailed as failed:
+            raise _not_found(tenant_id) from failed
+    return tenant
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------
+def create_key(tenant_id: str, role: Role, name: str | None, permissions: list[Permission] | None) -> tuple[str, ApiKey]:
+    """A further key of a tenant, in clear this once, and its row; raises TenantNotFound, InvalidRequest."""
+    if role is not Role.CUSTOM and permissions is not None:
+        raise InvalidRequest("only a custom key has permissions of its own")
+    key = _new_key(role)
+    row = _key_row(key, role, tenant_id, seam.iso(seam.now()))
+    row.name = name
+    if role is Role.CUSTOM:
+        row.permissions = sorted(permission.value for permission in set(permissions or ()))
+    tenant = get_tenant(tenant_id)
+    for _ in tries():
+        try:
+            with Transaction() as transaction:  # a tenant that is deleted at this moment gets no key that stays
+                transaction.check(tenant, Tenant.tenant_id.exists())
+                transaction.put(row)
+            break
+        except TransactionFailed as failed:
+            if not failed.conflict:
+                raise _not_found(tenant_id) from failed
+    return key, row
+
+
+def keys_of(tenant_id: str) -> list[ApiKey]:
+    """The keys of a tenant, oldest first; what was made or revoked a moment ago may lag. Raises TenantNotFound."""
+    get_tenant(tenant_id)
+    return _keys(tenant_id)
+
+
+def revoke_key(tenant_id: str, key_id: str) -> None:
+    """Delete a key: it works for a minute at most; raises TenantNotFound, KeyNotFound."""
+    for row in keys_of(tenant_id):
+        if row.key_id == key_id:
+            try:
+                row.remove(ApiKey.key_hash.exists())
+            except ConditionFailed:
+                break
+            return
+    raise KeyNotFound(f"there is no key {key_id}")
+
+
+def _keys(tenant_id: str) -> list[ApiKey]:
+    query = {
+        "IndexName": "by-tenant",
+        "KeyConditionExpression": "tenant_id = :t",
+        "ExpressionAttributeValues": {":t": {"S": tenant_id}},
+    }
+    return [ApiKey.from_raw_data(item) for page in ApiKey.pages(**query) for item in page]
+
+
+# ---- deleting --------------------------------------------------------------------------------------------------
+def delete_tenant(principal: Principal, tenant_id: str) -> Job:
+    """End a tenant and every credential of it, and leave its buckets to the job that is given back.
+
+    The row goes and the job comes in one transaction; what is left of the keys when it ends here, the job removes.
+    The job is the platform's, as is the admin who asks. Raises TenantNotFound.
+    """
+    tenant = get_tenant(tenant_id)
+    job = jobs.new(DELETE_JOB, principal, {"tenant_id": tenant_id, "deleted_at": seam.timestamp()})
+    for _ in tries():
+        try:
+            with Transaction() as transaction:
+                transaction.remove(tenant, Tenant.tenant_id.exists())
+                transaction.put(job)
+            break
+        except TransactionFailed as failed:
+            if not failed.conflict:
+                raise _not_found(tenant_id) from failed
+    _remove_keys(tenant_id)
+    jobs.wake(job.job_id)
+    return job
+
+
+def delete_step(job: Job) -> Step:
+    """Remove keys and buckets of a deleted tenant; `done` counts buckets, each of which goes by a job of its own.
+
+    A credential that is still remembered somewhere may make more, so once none can the job looks again.
+    """
+    tenant_id = job.task["tenant_id"]
+    settled = job.task["deleted_at"] + SETTLED_AFTER
+    wait = max(0.0, settled - seam.timestamp())  # the clock is read before the look that may be the last
+    _remove_keys(tenant_id)
+    left = buckets.all_of(tenant_id)[:BUCKETS_AT_ONCE]
+    owner = Principal(Role.SERVICE, tenant_id)
+    for bucket in left:
+        with suppress(BucketNotFound):  # somebody was faster
+            buckets.delete(owner, bucket.name, if_empty=False)
+    done = int(job.done) + len(left)
+    return Step({}, done, done, finished=not (left or wait), wait=0 if left else wait)
+
+
+def _remove_keys(tenant_id: str) -> None:
+    write_all([(ApiKey, {"DeleteRequest": {"Key": ApiKey.key(row.key_hash)}}) for row in _keys(tenant_id)])
+
+
+def _not_found(tenant_id: str) -> TenantNotFound:
+    return TenantNotFound(f"there is no tenant {tenant_id}")
+
+
+def _check_jwks_url(url: str | None) -> None:
+    if url is not None:
+        outbound.check_url(url, "jwks_url")
 
 
 def _new_key(role: Role) -> str:

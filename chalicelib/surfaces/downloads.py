@@ -27,10 +27,16 @@ _ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*")
 
 
-def answer(request: Request, found: Found) -> Answer:
-    """The answer to GET or HEAD of an object. Order of checks: RFC 9110 §13.2.2."""
+def answer(request: Request, found: Found, seconds_left: float | None = None) -> Answer:
+    """The answer to GET or HEAD of an object. Order of checks: RFC 9110 §13.2.2.
+
+    `seconds_left` of the signed URL that opened it: nothing that is handed out outlives it.
+    """
     row = found.row
     headers = _headers(request, found)
+    if seconds_left is not None:
+        headers["Cache-Control"] = "private, no-cache"
+    lifetime = PRESIGNED_FOR if seconds_left is None else max(1, min(PRESIGNED_FOR, int(seconds_left)))
     if _unchanged_for(request, row):
         return Answer(304, headers={name: headers[name] for name in ("ETag", "Last-Modified", "Cache-Control")})
     size = int(row.size)
@@ -38,19 +44,19 @@ def answer(request: Request, found: Found) -> Answer:
         return Answer(200, headers={**headers, "Content-Length": str(size)})
     wanted = _wanted_range(request, row)
     if wanted is None:
-        return _body(row, 0, size, 200, headers)
+        return _body(row, 0, size, 200, headers, lifetime)
     first, last = wanted
     headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    return _body(row, first, last - first + 1, 206, headers)
+    return _body(row, first, last - first + 1, 206, headers, lifetime)
 
 
-def _body(row: StoredObject, offset: int, length: int, status: int, headers: dict[str, str]) -> Answer:
+def _body(row: StoredObject, offset: int, length: int, status: int, headers: dict[str, str], lifetime: int) -> Answer:
     if length <= settings().max_body:
         return Answer(status, objects.read(row, offset, length), headers)
     provider = providers.internal()
     if isinstance(provider, Presigner):
         disposition = headers.get("Content-Disposition", "")
-        url = provider.presign_get(row.physical_key, PRESIGNED_FOR, headers["Content-Type"], disposition)
+        url = provider.presign_get(row.physical_key, lifetime, headers["Content-Type"], disposition)
         return Answer(302, headers={"Location": url, "Cache-Control": "no-store"})
     return Answer(status, Stream(length, _pieces(row, offset, length)), headers)
 

@@ -3,12 +3,14 @@
 partition key  `{tenant_id}#{bucket_id}`      sort key  the object's name
 `version`      names the bytes: a ULID, new with every write of bytes, part of the physical key
 `revision`     counts the changes of the row: every write is conditional on the one that was read
+`owner_key`    puts rows that have an owner into the index `by-owner`, where own-only listings look
+`tokens_not_before`  signed URLs issued earlier do not open the object: its coming to this name, or a revocation
 
 A move inside a bucket re-points: the new row names the old bytes. `Placement` says which row that is, in the
 same transaction, so that the garbage collector can prove that no row names a key (`core/garbage.py`).
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from chalicelib.tables.table import NumberAttribute, Table, UnicodeAttribute, table_name
 
@@ -30,9 +32,24 @@ class StoredObject(Table):
     content_type = UnicodeAttribute()
     checksum = UnicodeAttribute(null=True)
     owner_id = UnicodeAttribute(null=True)
+    owner_key = UnicodeAttribute(null=True)
     user_metadata = UnicodeAttribute(null=True)
     created_at = UnicodeAttribute()
     updated_at = UnicodeAttribute()
+    tokens_not_before = UnicodeAttribute()
+
+    OWNER_INDEX: ClassVar[str] = "by-owner"
+
+    def owned_by(self, owner_id: str | None) -> Self:
+        """Set the owner, and with it the row's place in the index by owner; gives the row."""
+        self.owner_id = owner_id
+        self.owner_key = None if owner_id is None else owner_key(self.partition, owner_id)
+        return self
+
+
+def owner_key(partition: str, owner_id: str) -> str:
+    """Where the index by owner holds one owner's objects of a bucket."""
+    return f"{partition}#{owner_id}"
 
 
 class Placement(Table):
@@ -46,3 +63,17 @@ class Placement(Table):
     moved_to = UnicodeAttribute()
 
     SUFFIX: ClassVar[str] = "#moved"
+
+
+class UsedToken(Table):
+    """That a signed upload URL has been used, and for which version. Lies in the objects table under `{partition}#used`."""
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("objects")
+
+    partition = UnicodeAttribute(hash_key=True)
+    token_hash = UnicodeAttribute(range_key=True, attr_name="name")
+    version = UnicodeAttribute()
+    expires_at = NumberAttribute()
+
+    SUFFIX: ClassVar[str] = "#used"

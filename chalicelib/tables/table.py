@@ -222,6 +222,11 @@ class Transaction:
     def remove(self, row: Table, condition: Condition) -> None:
         self._add("Delete", row, row.get_delete_kwargs_from_instance(condition, return_values_on_condition_failure="ALL_OLD"))
 
+    def check(self, row: Table, condition: Condition) -> None:
+        """Write nothing to a row, but only commit if `condition` holds for it."""
+        wanted = row.get_delete_kwargs_from_instance(condition, return_values_on_condition_failure="ALL_OLD")
+        self._add("ConditionCheck", row, wanted)
+
     def change(self, row: Table, actions: Sequence[Action], condition: Condition) -> None:
         update = row.get_update_kwargs_from_instance(list(actions), condition, return_values_on_condition_failure="ALL_OLD")
         self._add("Update", row, update)

@@ -2,11 +2,13 @@
 
 from typing import ClassVar
 
-from chalicelib.tables.table import Table, UnicodeAttribute, table_name
+from chalicelib.tables.table import JSONAttribute, Table, UnicodeAttribute, table_name
+
+DEFAULT_AUDIENCE = "authenticated"
 
 
 class Tenant(Table):
-    """The unit of isolation. `jwt_secret` is sealed (`access/sealing.py`)."""
+    """The unit of isolation. `jwt_secret` is sealed (`access/sealing.py`); `jwks_url` None: it alone signs tokens."""
 
     class Meta:
         table_name: ClassVar[str] = table_name("tenants")
@@ -14,14 +16,16 @@ class Tenant(Table):
     tenant_id = UnicodeAttribute(hash_key=True)
     name = UnicodeAttribute()
     jwt_secret = UnicodeAttribute()
-    jwt_audience = UnicodeAttribute(default="authenticated")
+    jwt_audience = UnicodeAttribute(default=DEFAULT_AUDIENCE)
+    jwks_url = UnicodeAttribute(null=True)
     created_at = UnicodeAttribute()
 
 
 class ApiKey(Table):
     """A key by the SHA-256 of its text: the text itself is shown once and kept nowhere.
 
-    `role` is `service`, `anon` or `admin`; an admin key belongs to the platform and has no tenant.
+    `role` is `service`, `anon`, `custom` or `admin`; an admin key belongs to the platform and has no tenant, and so
+    does not show in the index `by-tenant`. Only a custom key has `permissions`.
     """
 
     class Meta:
@@ -31,4 +35,6 @@ class ApiKey(Table):
     tenant_id = UnicodeAttribute(null=True)
     key_id = UnicodeAttribute()
     role = UnicodeAttribute()
+    name = UnicodeAttribute(null=True)
+    permissions = JSONAttribute(null=True)
     created_at = UnicodeAttribute()

@@ -5,22 +5,25 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jwt
 import pytest
 
-from chalicelib import seam
+from chalicelib import aws, seam
+from chalicelib.access.principals import Permission, Role
 from chalicelib.core import tenants
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
+from chalicelib.tables.table import call
 from tests.client import Answer, Client
 from tests.conftest import Clock, Tenant
 
 ROUTES = [route for surface in SURFACES for route in surface.routes]
 BY_NAME = {f"{route.method} {route.path}": route for route in ROUTES}
 UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
+AUDITED = "audited"
 # A valid JSON body for each model that a route takes; a new model needs a line here.
 BODIES: dict[str, Callable[[str], Any]] = {
     "CreateBucket": lambda bucket: {"name": "made-" + bucket[:20]},
@@ -29,7 +32,19 @@ BODIES: dict[str, Callable[[str], Any]] = {
     "Relocate": lambda bucket: {"bucket": bucket, "from": "known", "to": "moved"},
     "DeleteMany": lambda bucket: {"paths": ["known"]},
     "CreateTenant": lambda bucket: {"name": "someone"},
+    "ChangeTenant": lambda bucket: {"name": "someone else"},
+    "CreateKey": lambda bucket: {"role": "custom", "permissions": ["org.storage.list"]},
+    "CreateToken": lambda bucket: {"sub": "someone"},
+    "CreatePolicy": lambda bucket: {"bucket": bucket, "name": "all", "operation": "SELECT", "definition": "true"},
+    "ExplainPolicy": lambda bucket: {"bucket": bucket, "operation": "SELECT", "path": "known", "claims": None},
+    "Sign": lambda bucket: {"bucket": bucket, "path": "known"},
+    "SignMany": lambda bucket: {"bucket": bucket, "paths": ["known", "absent"]},
+    "Revoke": lambda bucket: {"bucket": bucket, "path": "known"},
+    "SignUpload": lambda bucket: {"bucket": bucket, "path": "known", "upsert": True},
 }
+
+
+UPSERT: dict[str, dict[str, Any]] = {"signed-upload-url": {"upsert": True}, "signed-url": {}}
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ MANAGED = Denials(403, 403)
 READ = Denials(404, 200, nobody_public=200)
 ADMIN = Denials(403, 403)
 OPEN = Denials(200, 200, 200, 200)
+FORGED = Denials(401, 401)  # a signed URL that this installation did not sign, whoever sends it
 # CONTRACT "Denials": what SELECT hides is 404; visible but not permitted, and INSERT, are 403; nobody at all is 401.
 EXPECTED = {
     "POST /storage/buckets": MANAGED,
@@ -65,22 +81,42 @@ EXPECTED = {
     "DELETE /storage/objects/{bucket}": Denials(200, 200),  # an outcome for each path, all of them refusals
     "POST /storage/object/move": Denials(404, 403),
     "POST /storage/object/copy": Denials(404, 403),
+    "POST /storage/policies": MANAGED,
+    "GET /storage/policies/bucket/{bucket}": MANAGED,
+    "DELETE /storage/policies/{policy_id}": MANAGED,
+    "POST /storage/policies/explain": MANAGED,
+    "POST /storage/signed-url": READ,
+    "POST /storage/signed-urls": Denials(200, 200, nobody_public=200),  # an outcome for each path
+    "POST /storage/signed-url/revoke": Denials(404, 403),
+    "POST /storage/signed-upload-url": Denials(403, 403),
+    "GET /storage/signed/{token}": FORGED,
+    "HEAD /storage/signed/{token}": FORGED,
+    "PUT /storage/signed/{token}": FORGED,
     "GET /health": OPEN,
     "GET /openapi.json": OPEN,
     "GET /jobs/{job_id}": Denials(404, 404),
     "POST /admin/tenants": ADMIN,
     "GET /admin/tenants": ADMIN,
     "GET /admin/tenants/{tenant_id}": ADMIN,
+    "PATCH /admin/tenants/{tenant_id}": ADMIN,
+    "DELETE /admin/tenants/{tenant_id}": ADMIN,
+    "POST /admin/tenants/{tenant_id}/keys": ADMIN,
+    "GET /admin/tenants/{tenant_id}/keys": ADMIN,
+    "DELETE /admin/tenants/{tenant_id}/keys/{key_id}": ADMIN,
+    "POST /auth/token": MANAGED,
 }
 
 
 @dataclass(frozen=True)
 class Ids:
-    """What a request names: a tenant, its bucket and its job."""
+    """What a request names: a tenant, its bucket, its job, one of its keys, a policy, and a signed URL's token."""
 
     tenant_id: str
     bucket: str
     job_id: str
+    key_id: str
+    policy_id: str
+    token: str = "e30." + "A" * 43
 
 
 @dataclass(frozen=True)
@@ -89,12 +125,27 @@ class Known:
 
     tenant: Tenant
     ids: Ids
+    custom_key: str
 
     def state(self) -> Any:
         """What could have been changed by someone who may not."""
         service, bucket = self.tenant.service, self.ids.bucket
         listed = [service("GET", path).json() for path in ("/storage/buckets", f"/storage/objects/{bucket}")]
-        return [*listed, service.get(bucket, "known").body]
+        keys = sorted(row.key_id for row in tenants.keys_of(self.ids.tenant_id))
+        policies = [service("GET", f"/storage/policies/bucket/{each}").json() for each in (bucket, AUDITED)]
+        return [*listed, service.get(bucket, "known").body, keys, tenants.get_tenant(self.ids.tenant_id).name, policies]
+
+    def with_token(self, route: Route) -> Ids:
+        """The ids, with a token that opens `known` for a route that takes one."""
+        what = "signed-upload-url" if route.method == "PUT" else "signed-url"
+        signed = self.tenant.service("POST", f"/storage/{what}", {"bucket": self.ids.bucket, "path": "known"} | UPSERT[what])
+        return replace(self.ids, token=signed.json()["signed_url"].rpartition("/")[2])
+
+    def caller(self, role: str) -> Client:
+        """A client of the tenant under a credential that gives no right by itself."""
+        if role == "custom":
+            return self.tenant.nobody.using(self.custom_key)
+        return {"anon": self.tenant.anon, "user": self.tenant.user(), "user called service": self.tenant.user(role="service")}[role]
 
 
 @pytest.fixture
@@ -102,13 +153,17 @@ def known(new_tenant: Any) -> Callable[[str], Known]:
     """Makes a tenant with a bucket of the given visibility."""
 
     def make(visibility: str) -> Known:
-        tenant: Tenant = new_tenant()
+        tenant: Tenant = new_tenant("one of many tenants")
         bucket = "b-" + seam.new_uuid()
         tenant.service.bucket("deleted")
         job_id = tenant.service("DELETE", "/storage/buckets/deleted").json()["job_id"]
         tenant.service.bucket(bucket, visibility=visibility)
         assert tenant.service.put(bucket, "known", b"bytes", "text/plain").status == 201
-        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id))
+        custom_key, row = tenants.create_key(tenant.tenant_id, Role.CUSTOM, "with every permission", list(Permission))
+        tenant.service.bucket(AUDITED)  # who could upload to some name may sign for all, so the other bucket has no policy
+        policy = {"bucket": AUDITED, "name": "auditors", "operation": "UPDATE", "definition": "auth_role() = 'auditor'"}
+        policy_id = tenant.service("POST", "/storage/policies", policy).json()["id"]
+        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id), custom_key)
 
     return make
 
@@ -121,15 +176,20 @@ def default_tenant(choose: Callable[[str, str], None]) -> Callable[[str], None]:
 
 def send(client: Client, route: Route, ids: Ids, **headers: str) -> Answer:
     """A well-formed request to `route`."""
+    return client(route.method, *_request(route, ids), headers)
+
+
+def _request(route: Route, ids: Ids) -> tuple[str, Any]:
     path = route.path.replace("{path+}", "known").replace("{bucket}", ids.bucket)
-    path = path.replace("{tenant_id}", ids.tenant_id).replace("{job_id}", ids.job_id)
+    path = path.replace("{tenant_id}", ids.tenant_id).replace("{job_id}", ids.job_id).replace("{key_id}", ids.key_id)
+    path = path.replace("{policy_id}", ids.policy_id).replace("{token}", ids.token)
     assert "{" not in path, f"say here what stands for the variables of {route.path}"
     body: Any = None
     if route.body:
         body = BODIES[route.body.partition(":")[2]](ids.bucket)
     elif route.raw_body:
         body = b"new bytes"
-    return client(route.method, path, body, headers)
+    return path, body
 
 
 def test_every_route_says_here_whom_it_refuses() -> None:
@@ -144,17 +204,18 @@ def admin(tenant: Tenant) -> Client:
 @pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
 def test_the_service_key_may_do_all_but_manage_tenants(known: Any, route: Route) -> None:
     there = known("public")
-    answer = send(there.tenant.service, route, there.ids)
+    ids = there.with_token(route) if "{token}" in route.path else there.ids
+    answer = send(there.tenant.service, route, ids)
     assert answer.status == (403 if route.path.startswith("/admin/") else min(route.answers))
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
 @pytest.mark.parametrize("visibility", ["private", "public"])
-@pytest.mark.parametrize("role", ["anon", "user", "user called service"])
+@pytest.mark.parametrize("role", ["anon", "custom", "user", "user called service"])
 def test_anon_and_users_may_only_read_what_is_public(known: Any, route: Route, visibility: str, role: str) -> None:
     there = known(visibility)
     before = there.state()
-    client = {"anon": there.tenant.anon, "user": there.tenant.user(), "user called service": there.tenant.user(role="service")}[role]
+    client = there.caller(role)
     answer = send(client, route, there.ids)
     assert answer.status == getattr(EXPECTED[f"{route.method} {route.path}"], visibility)
     assert there.state() == before
@@ -203,18 +264,21 @@ def test_an_admin_key_manages_tenants_and_nothing_of_theirs(known: Any, route: R
     there = known("public")
     before = there.state()
     answer = send(admin(there.tenant), route, there.ids)
-    assert answer.status == (min(route.answers) if not (route.needs_credential and route.needs_tenant) else 403)
-    assert there.state() == before
+    refused = {"GET /jobs/{job_id}": 404} | {name: 401 for name in BY_NAME if "{token}" in name}
+    refused |= {name: 403 for name, each in BY_NAME.items() if each.needs_credential and each.needs_tenant}
+    assert answer.status == refused.get(f"{route.method} {route.path}", min(route.answers))
+    if not (route.path.startswith("/admin/") and route.method in ("POST", "PATCH", "DELETE")):
+        assert there.state() == before
 
 
-NAMING = [route for route in ROUTES if route.path not in ("/storage/buckets", "/admin/tenants", "/health", "/openapi.json")]
+NAMING = [route for route in ROUTES if route.path not in ("/storage/buckets", "/admin/tenants", "/auth/token", "/health", "/openapi.json")]
 
 
 @pytest.mark.parametrize("route", NAMING, ids=lambda route: f"{route.method} {route.path}")
 def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_tenant: Any, route: Route) -> None:
     theirs, stranger = known("private"), new_tenant()
     before = theirs.state()
-    unknown = Ids(UNKNOWN, "b-" + UNKNOWN, UNKNOWN)
+    unknown = Ids(UNKNOWN, "b-" + UNKNOWN, UNKNOWN, UNKNOWN, f"{UNKNOWN}.{seam.new_version()}")
     for client in (stranger.service, stranger.anon, stranger.user()):
         assert _told(send(client, route, theirs.ids), theirs.ids) == _told(send(client, route, unknown), unknown)
     assert theirs.state() == before
@@ -223,10 +287,84 @@ def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_ten
 def _told(answer: Answer, ids: Ids) -> tuple[int, dict[str, str], str]:
     """Everything that an answer tells, but for the ids that the request named and what differs between any two."""
     text = answer.body.decode()
-    for id_ in (ids.bucket, ids.tenant_id, ids.job_id):
+    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id):
         text = text.replace(id_, "ID")
     told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     return answer.status, told, text.replace(answer.headers["x-request-id"], "REQUEST")
+
+
+# ---- strangers -----------------------------------------------------------------------------------------
+SECRET_BODY = b"what nobody else may read " * 1187
+METADATA = {"passport": "L01X00T47"}
+
+
+@pytest.fixture
+def guarded(known: Any) -> Known:
+    """A tenant whose private bucket holds what must not be told, under policies of every operation that hold for no stranger."""
+    there: Known = known("private")
+    service, bucket = there.tenant.service, there.ids.bucket
+    told = base64.b64encode(json.dumps(METADATA).encode()).decode()
+    for name in ("known", "a name that nobody sends"):
+        assert service.put(bucket, name, SECRET_BODY, "text/x-confidential", x_metadata=told).status in (200, 201)
+    for operation in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+        policy = {"bucket": bucket, "name": "for the auditor", "operation": operation, "definition": "auth_email() = 'auditor@victim.test'"}
+        assert service("POST", "/storage/policies", policy).status == 201
+    return there
+
+
+def strangers(there: Known, stranger: Tenant) -> dict[str, Client]:
+    """Everyone who has no right at all in a tenant's private bucket."""
+    tenant, nobody = there.tenant, there.tenant.nobody
+    forged = jwt.encode(claims_of(tenant, email="auditor@victim.test"), stranger.jwt_secret, algorithm="HS256")
+    return {
+        "nobody": nobody,
+        "the tenant's anon key": tenant.anon,
+        "the tenant's user": tenant.user(email="someone@victim.test"),
+        "an anon key of another tenant": stranger.anon,
+        "the service key of another tenant": stranger.service,
+        "a custom key of another tenant": nobody.using(tenants.create_key(stranger.tenant_id, Role.CUSTOM, "", list(Permission))[0]),
+        "an expired token": tenant.user(email="auditor@victim.test", exp=int(seam.timestamp()) - 3600),
+        "a token of another tenant": stranger.user(email="auditor@victim.test"),
+        "a token that is signed by another tenant's secret": nobody.using(forged),
+    }
+
+
+def secrets_of(there: Known) -> set[str]:
+    """What of a tenant may stand in no answer to a stranger who did not send it."""
+    service, tenant, ids = there.tenant.service, there.tenant, there.ids
+    rows = service("GET", f"/storage/objects/{ids.bucket}").json()
+    shown = [service("GET", f"/storage/object-info/{ids.bucket}/known").json(), service("GET", f"/storage/buckets/{ids.bucket}").json()]
+    policies = service("GET", f"/storage/policies/bucket/{ids.bucket}").json()
+    found = {row[column] for row in rows for column in ("id", "name", "checksum", "content_type")}
+    found |= {shown[0]["version"], shown[1]["id"], str(len(SECRET_BODY)), SECRET_BODY[:20].decode(), *METADATA, *METADATA.values()}
+    found |= {policy[column] for policy in policies for column in ("id", "name", "definition")}
+    found |= {tenant.service_key, tenant.jwt_secret, ids.tenant_id, ids.bucket, ids.job_id, ids.key_id, "one of many tenants"}
+    return found - {"known"}
+
+
+def rows_of(there: Known) -> dict[str, list[str]]:
+    """Every row of every table that is a tenant's or names anything of it."""
+    bucket_id = there.ids.policy_id.partition(".")[0]
+    found: dict[str, list[str]] = {}
+    for table in call("ListTables")["TableNames"]:
+        pages = aws.client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        texts = [json.dumps(item, sort_keys=True, default=str) for page in pages for item in page["Items"]]
+        found[table] = sorted(text for text in texts if there.ids.tenant_id in text or bucket_id in text)
+    return found
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
+def test_a_stranger_is_told_nothing_and_changes_nothing(guarded: Known, new_tenant: Any, route: Route) -> None:
+    secrets, before = secrets_of(guarded), rows_of(guarded)
+    assert sum(map(len, before.values())) >= 10
+    for who, client in strangers(guarded, new_tenant()).items():
+        answer = send(client, route, guarded.ids)
+        sent = str(_request(route, guarded.ids))
+        told = repr(answer.headers) + answer.body.decode()
+        assert answer.status < 500, who
+        assert not [secret for secret in secrets if secret in told and secret not in sent], who
+        assert "x-object-size" not in answer.headers, who
+    assert rows_of(guarded) == before
 
 
 # ---- ways to carry a credential ------------------------------------------------------------------------

@@ -61,7 +61,9 @@ def _state(client: Client) -> Any:
 
 
 def concrete(path: str, **values: str) -> str:
-    for name, value in ({"path+": "known", "bucket": "b", "tenant_id": "t", "job_id": "j"} | values).items():
+    for name, value in (
+        {"path+": "known", "bucket": "b", "tenant_id": "t", "job_id": "j", "key_id": "k", "policy_id": "p", "token": "s"} | values
+    ).items():
         path = path.replace("{" + name + "}", value)
     assert "{" not in path, f"say here what stands for the variables of {path}"
     return path
@@ -185,7 +187,7 @@ def test_a_bucket_that_cannot_be_is_refused_or_not_found(client: Client, tenant:
 @pytest.mark.parametrize("route", [route for route in ROUTES if "{" in route.path], ids=named)
 def test_an_id_longer_than_any_key_of_dynamodb_is_not_found(client: Client, admin: Client, route: Route) -> None:
     caller = client if route.needs_tenant else admin
-    for variable in ("bucket", "tenant_id", "job_id"):
+    for variable in ("bucket", "tenant_id", "job_id", "key_id"):
         if "{" + variable + "}" in route.path:
             body: Any = b"bytes" if route.raw_body else None
             if route.body:
@@ -510,7 +512,7 @@ def test_no_request_whatever_makes_a_server_error(
     client: Client, method: str, base: str, segments: list[str], query: str, headers: dict[str, Any], body: bytes | None
 ) -> None:
     path = base.replace("{path+}", "a" + "/".join(segments)).replace("{bucket}", segments[0].replace("/", "") or "b")
-    for variable in ("{tenant_id}", "{job_id}"):
+    for variable in ("{tenant_id}", "{job_id}", "{key_id}"):
         path = path.replace(variable, segments[-1].replace("/", "") or "x")
     answer = client(method, path + query, body, headers)
     assert answer.status < 500, (method, path, answer.body)

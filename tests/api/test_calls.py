@@ -114,6 +114,7 @@ def test_a_download_by_token_or_by_nobody_costs_no_more(tenant: Tenant, warm: Cl
     user.get("b", "warm")
     assert counted(calls, lambda: user.get("b", "warm"), 200) == [BATCH_GET, GET_OBJECT]
     public = f"/storage/public/{tenant.tenant_id}/b/warm"
+    assert tenant.nobody("GET", public).status == 200  # by now this process knows that there is such a tenant
     assert counted(calls, lambda: tenant.nobody("GET", public), 200) == [BATCH_GET, GET_OBJECT]
 
 
@@ -132,6 +133,17 @@ def test_a_cold_process_reads_key_and_bucket_once(warm: Client, calls: list[Call
     forget_everything()
     assert counted(calls, lambda: warm.get("b", "warm"), 200) == [GET_ITEM, GET_ITEM, BATCH_GET, GET_OBJECT]
     assert counted(calls, lambda: warm.get("b", "other"), 200) == [BATCH_GET, GET_OBJECT]
+
+
+def test_what_asks_for_no_credential_reads_in_a_cold_process_that_there_is_the_tenant(
+    tenant: Tenant, warm: Client, calls: list[Call]
+) -> None:
+    public = f"/storage/public/{tenant.tenant_id}/b/warm"
+    signed = warm("POST", "/storage/signed-url", {"bucket": "b", "path": "warm"}).json()["signed_url"]
+    for path in (public, signed):
+        forget_everything()
+        assert counted(calls, lambda path=path: tenant.nobody("GET", path), 200) == [GET_ITEM, GET_ITEM, BATCH_GET, GET_OBJECT]  # type: ignore[misc]
+        assert counted(calls, lambda path=path: tenant.nobody("GET", path), 200) == [BATCH_GET, GET_OBJECT]  # type: ignore[misc]
 
 
 # ---- a minute ------------------------------------------------------------------------------------------

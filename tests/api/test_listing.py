@@ -46,6 +46,7 @@ def fill(tenant: Tenant, bucket: dict[str, Any], names: Iterable[str]) -> None:
             checksum="00" * 32,
             created_at=NOW,
             updated_at=NOW,
+            tokens_not_before=NOW,
         )
         for number, name in enumerate(names)
     ]

@@ -21,6 +21,7 @@ from tests.durability.api_process import ApiProcess
 WRITERS = 16
 DAY = 25 * 3600
 PATH = "/storage/object/b/shared"
+INSERT_OWN = "auth_uid()::uuid = owner_id"
 
 
 @pytest.fixture
@@ -63,6 +64,28 @@ def test_of_sixteen_writers_one_whole_version_wins_and_no_orphan_stays(
     row = tenant.service("GET", "/storage/object-info/b/shared").json()
     assert hashlib.sha256(winner).hexdigest() == row["checksum"]
     assert len(stored_keys()) == 1
+
+
+def test_an_overwrite_of_what_is_deleted_meanwhile_is_a_new_object_of_its_own(tenant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not one with the identity, the owner and the birth of the object that is gone."""
+    bucket = tenant.service.bucket("b")
+    tenant.service("POST", "/storage/policies", {"bucket": "b", "name": "any", "operation": "UPDATE", "definition": "true"})
+    tenant.service("POST", "/storage/policies", {"bucket": "b", "name": "own", "operation": "INSERT", "definition": INSERT_OWN})
+    ada, bob = tenant.user(sub="ada"), tenant.user(sub="bob")
+    first = ada.put("b", "shared", b"of ada").json()
+    put = StoredObject.put
+
+    def put_too_late(row: StoredObject, condition: Any) -> None:
+        monkeypatch.setattr(StoredObject, "put", put)
+        tenant.service.delete("b", "shared")
+        put(row, condition)
+
+    monkeypatch.setattr(StoredObject, "put", put_too_late)
+    assert bob.put("b", "shared", b"of bob").status == 201
+    row: Any = StoredObject.read(f"{tenant.tenant_id}#{bucket['id']}", "shared")
+    assert row.owner_id == Principal(Role.USER, tenant.tenant_id, {"sub": "bob"}).uid
+    assert row.owner_key.endswith(row.owner_id)
+    assert row.id != first["id"]
 
 
 def test_of_sixteen_writers_that_may_not_replace_exactly_one_creates(

@@ -142,6 +142,7 @@ def test_dev_env_can_be_sourced_and_is_for_its_owner_only(live: Running) -> None
     assert all(named.get(name) for name in required.split())
     assert named["STOWAGE_URL"] == f"http://localhost:{live.port}"
     assert named["STOWAGE_STORAGE_PROVIDER"] == "s3"
+    assert named["STOWAGE_ALLOW_PRIVATE_ENDPOINTS"] == "true"
     assert len(base64.b64decode(named["STOWAGE_MASTER_KEY"])) == 32
 
 

@@ -130,6 +130,29 @@ def test_deleting_a_bucket_ends_as_a_job_that_the_queue_woke(stack: Stack, servi
     assert (job["status"], int(job["done"])) in {("queued", 1), ("running", 1), ("done", 1)}
 
 
+def test_a_tenant_is_made_changed_given_keys_and_deleted_within_the_functions_rights(stack: Stack) -> None:
+    def admin(method: str, path: str, body: Any = None) -> Any:
+        answer = stack.call(method, f"/admin/tenants{path}", stack.admin_key, body)
+        assert answer.status in (200, 201), (method, path, answer.body)
+        return answer.json()
+
+    made = admin("POST", "", {"name": "shortlived"})
+    tenant = f"/{made['tenant_id']}"
+    assert admin("PATCH", tenant, {"jwt_audience": "files"})["jwt_audience"] == "files"
+    key = admin("POST", f"{tenant}/keys", {"role": "service", "name": "second"})
+    assert len(admin("GET", f"{tenant}/keys")) == 3
+    assert stack.call("POST", "/auth/token", key["key"], {"sub": "me"}).status == 200
+    admin("DELETE", f"{tenant}/keys/{key['id']}")
+    for name in ("a", "b"):
+        assert stack.call("POST", "/storage/buckets", made["service_key"], {"name": name}).status == 201
+    path = f"/jobs/{admin('DELETE', tenant)['job_id']}"
+    assert stack.call("GET", f"/admin{tenant}", stack.admin_key).status == 404
+    # It ends two minutes later: that long a remembered credential may work.
+    assert eventually(lambda: stack.call("GET", path, stack.admin_key).json()["done"] == 2), stack.call("GET", path, stack.admin_key).body
+    assert not [row for row in stack.rows("buckets") if row["tenant_id"] == made["tenant_id"]]
+    assert not [row for row in stack.rows("api-keys") if row.get("tenant_id") == made["tenant_id"]]
+
+
 def test_the_api_may_do_all_that_it_offers(stack: Stack, service_key: str) -> None:
     """A call of each kind: what the role lacks would come out as 5xx."""
     assert stack.call("POST", "/storage/buckets", service_key, {"name": "first"}).status == 201
@@ -157,6 +180,34 @@ def test_the_api_may_do_all_that_it_offers(stack: Stack, service_key: str) -> No
     assert stack.call("GET", f"/storage/public/{tenant_id}/first/copied.bin").body == b"a"
     for path in ("/admin/tenants", f"/admin/tenants/{tenant_id}"):
         assert stack.call("GET", path, stack.admin_key).status == 200
+
+
+def test_users_work_under_policies_and_signed_urls_within_the_functions_rights(stack: Stack, service_key: str) -> None:
+    assert stack.call("POST", "/storage/buckets", service_key, {"name": "homes"}).status == 201
+    made = []
+    for operation in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+        policy = {"bucket": "homes", "name": "own", "operation": operation, "definition": "auth_uid()::uuid = owner_id"}
+        made.append(stack.call("POST", "/storage/policies", service_key, policy))
+        assert made[-1].status == 201, made[-1].body
+    ada, bob = (stack.call("POST", "/auth/token", service_key, {"sub": sub}).json()["token"] for sub in ("ada", "bob"))
+    upload(stack, ada, "homes/a/diary.txt", b"dear diary")
+    upload(stack, ada, "homes/a/diary.txt", b"dear diary, again")
+    assert stack.call("GET", "/storage/object/homes/a/diary.txt", bob).status == 404
+    listed = eventually(lambda: stack.call("GET", "/storage/objects/homes?delimiter=/", ada).json())
+    assert [row["name"] for row in listed] == ["a/"]
+    assert stack.call("GET", "/storage/objects/homes", bob).json() == []
+    signed = stack.call("POST", "/storage/signed-url", ada, {"bucket": "homes", "path": "a/diary.txt"}).json()
+    assert stack.call("GET", signed["signed_url"]).body == b"dear diary, again"
+    assert stack.call("POST", "/storage/signed-url/revoke", ada, {"bucket": "homes", "path": "a/diary.txt"}).status == 200
+    assert stack.call("GET", signed["signed_url"]).status == 401
+    for_upload = stack.call("POST", "/storage/signed-upload-url", ada, {"bucket": "homes", "path": "a/new.txt"}).json()["signed_url"]
+    assert [stack.call("PUT", for_upload, None, b"once").status for _ in range(2)] == [201, 409]
+    asked = {"bucket": "homes", "operation": "SELECT", "path": "a/new.txt", "claims": {"sub": "bob"}}
+    assert stack.call("POST", "/storage/policies/explain", service_key, asked).json()["reason"] == "no_policy_holds"
+    assert stack.call("DELETE", f"/storage/policies/{made[0].json()['id']}", service_key).status == 200
+    assert len(stack.call("GET", "/storage/policies/bucket/homes", service_key).json()) == 3
+    assert stack.call("DELETE", "/storage/buckets/homes", service_key).status == 200
+    assert eventually(lambda: not stack.rows("policies"))
 
 
 def test_missing_bytes_are_told_from_forbidden_ones(stack: Stack, service_key: str, bucket: str) -> None:

@@ -22,7 +22,7 @@ FUNCTIONS = {
     "JobWorker": "JobWorkerRole",
     "Hourly": "HourlyRole",
 }
-TABLES = ("tenants", "api-keys", "buckets", "objects", "jobs", "garbage")
+TABLES = ("tenants", "api-keys", "buckets", "policies", "objects", "jobs", "garbage")
 DEAD_LETTERS = ("jobs-dead", "object-rows-dead", "bucket-objects-dead", "hourly-dead")
 
 
@@ -195,7 +195,7 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
     [
         ("ApiHandlerRole", "s3:DeleteObject"),
         ("ApiHandlerRole", "events:PutEvents"),
-        ("ApiHandlerRole", "dynamodb:ConditionCheckItem"),
+        ("JobWorkerRole", "dynamodb:ConditionCheckItem"),
         ("ObjectRowsRole", "s3:GetObject"),
         ("ObjectRowsRole", "ssm:GetParameter"),
         ("BucketObjectsRole", "s3:DeleteObject"),

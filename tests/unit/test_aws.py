@@ -325,7 +325,9 @@ def function_calls(work: Callable[[], object]) -> int:
 
 def test_a_row_read_calls_at_most_two_thirds_of_the_functions_of_boto3s_get_item(embedded: Any) -> None:
     row = StoredObject(
-        "t#b", "a", **dict.fromkeys(("id", "version", "bucket", "physical_key", "content_type", "created_at", "updated_at"), "x")
+        "t#b",
+        "a",
+        **dict.fromkeys(("id", "version", "bucket", "physical_key", "content_type", "created_at", "updated_at", "tokens_not_before"), "x"),
     )
     row.revision, row.size = 1, 2
     row.put(StoredObject.partition.does_not_exist())

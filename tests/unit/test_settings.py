@@ -14,6 +14,7 @@ VALUES = {
     "s3_bucket": "bucket",
     "max_body": "1000",
     "max_upload_size": "123456789012",
+    "allow_private_endpoints": "true",
     "log_level": "DEBUG",
 }
 DEFAULTS = {
@@ -34,6 +35,7 @@ DEFAULTS = {
     "max_upload_size": 5_000_000_000,
     "jobs_queue": "",
     "event_bus": "",
+    "allow_private_endpoints": False,
     "log_level": "INFO",
 }
 
@@ -79,11 +81,18 @@ def test_other_variables_are_none_of_ours() -> None:
         ({"STOWAGE_MAX_UPLOAD_SIZE": "1e9"}, "STOWAGE_MAX_UPLOAD_SIZE"),
         ({"STOWAGE_MAX_UPLOAD_SIZE": "٣"}, "STOWAGE_MAX_UPLOAD_SIZE"),
         ({"STOWAGE_LOG_LEVEL": "chatty"}, "STOWAGE_LOG_LEVEL"),
+        ({"STOWAGE_ALLOW_PRIVATE_ENDPOINTS": "yes"}, "STOWAGE_ALLOW_PRIVATE_ENDPOINTS"),
+        ({"STOWAGE_ALLOW_PRIVATE_ENDPOINTS": "2"}, "STOWAGE_ALLOW_PRIVATE_ENDPOINTS"),
     ],
 )
 def test_an_error_names_the_variable_to_change(environment: dict[str, str], variable: str) -> None:
     with pytest.raises(SettingsError, match=variable):
         read(environment)
+
+
+@pytest.mark.parametrize(("text", "flag"), [("true", True), ("True", True), ("1", True), ("false", False), ("FALSE", False), ("0", False)])
+def test_a_flag_is_true_or_false(text: str, flag: bool) -> None:
+    assert read({"STOWAGE_ALLOW_PRIVATE_ENDPOINTS": text}).allow_private_endpoints is flag
 
 
 @pytest.mark.parametrize("size", [1, PAYLOAD_LIMIT])

@@ -38,7 +38,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def row(partition: str, name: str = "a", revision: int = 1) -> StoredObject:
     return StoredObject(
         partition, name, id="1", version="v", revision=revision, bucket="b", physical_key="k", size=5, content_type="x/y",
-        created_at="2026", updated_at="2026",
+        created_at="2026", updated_at="2026", tokens_not_before="2026",
     )  # fmt: skip
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import chalicelib
-from chalicelib.tables import buckets, garbage, jobs, objects, tenants
+from chalicelib.tables import buckets, garbage, jobs, objects, policies, tenants
 from chalicelib.tables.table import Table
 from infra import stack
 
 MODELS = [
     model
-    for module in (buckets, garbage, jobs, objects, tenants)
+    for module in (buckets, garbage, jobs, objects, policies, tenants)
     for _, model in inspect.getmembers(module, inspect.isclass)
     if issubclass(model, Table) and model.__module__ == module.__name__
 ]
@@ -78,10 +78,12 @@ def test_the_index_of_pending_jobs_is_by_its_own_attribute_oldest_change_first(t
     assert jobs.Job.pending.null, "sparse: finished jobs leave the index"
 
 
-def test_only_jobs_expire_by_an_attribute_that_the_model_has(tables: dict[str, Any]) -> None:
+def test_what_expires_does_so_by_an_attribute_that_its_model_has_and_objects_have_not(tables: dict[str, Any]) -> None:
     expiring = {name: each["TimeToLiveSpecification"] for name, each in tables.items() if "TimeToLiveSpecification" in each}
-    assert expiring == {"jobs": {"AttributeName": "expires_at", "Enabled": True}}
-    assert jobs.Job.expires_at.attr_type == "N"
+    by_attribute = {"AttributeName": "expires_at", "Enabled": True}
+    assert expiring == {"jobs": by_attribute, "objects": by_attribute}
+    assert jobs.Job.expires_at.attr_type == objects.UsedToken.expires_at.attr_type == "N"
+    assert "expires_at" not in objects.StoredObject.get_attributes()
 
 
 def test_the_stream_of_objects_carries_both_images(tables: dict[str, Any]) -> None:

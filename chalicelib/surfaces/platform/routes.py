@@ -1,33 +1,93 @@
 """The routes that belong to no seed."""
 
-from chalicelib.errors import InvalidName, JobNotFound, TenantNotFound
+from chalicelib.errors import InvalidName, JobNotFound, KeyNotFound, TenantNotFound
 from chalicelib.surfaces.routes import Route, Surface
 from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
 
 _VIEWS = "chalicelib.surfaces.platform.views:"
+_TENANTS = "chalicelib.surfaces.platform.tenants:"
 _MODELS = "chalicelib.surfaces.platform.models:"
+_TENANT_ERRORS = (TenantNotFound, InvalidName)
 
 ROUTES = (
     Route("GET", "/health", _VIEWS + "health", "Whether the API answers", {200: _MODELS + "Health"}, needs_credential=False),
     Route("GET", "/openapi.json", _VIEWS + "openapi", "This document", {200: None}, needs_credential=False),
-    Route("GET", "/jobs/{job_id}", _VIEWS + "job", "How far a job is", {200: _MODELS + "Job"}, errors=(JobNotFound, InvalidName)),
+    Route(
+        "GET",
+        "/jobs/{job_id}",
+        _VIEWS + "job",
+        "How far a job is",
+        {200: _MODELS + "Job"},
+        errors=(JobNotFound, InvalidName),
+        needs_tenant=False,  # the deletion of a tenant is an admin's
+    ),
+    Route(
+        "POST", "/auth/token", _TENANTS + "create_token", "Sign a user token", {200: _MODELS + "CreatedToken"}, body=_MODELS + "CreateToken"
+    ),
     Route(
         "POST",
         "/admin/tenants",
-        _VIEWS + "create_tenant",
+        _TENANTS + "create",
         "Create a tenant",
         {201: _MODELS + "CreatedTenant"},
         body=_MODELS + "CreateTenant",
         needs_tenant=False,
     ),
-    Route("GET", "/admin/tenants", _VIEWS + "list_tenants", "List the tenants", {200: _MODELS + "Tenants"}, needs_tenant=False),
+    Route("GET", "/admin/tenants", _TENANTS + "list_", "List the tenants", {200: _MODELS + "Tenants"}, needs_tenant=False),
     Route(
         "GET",
         "/admin/tenants/{tenant_id}",
-        _VIEWS + "get_tenant",
+        _TENANTS + "show",
         "Show a tenant",
         {200: _MODELS + "Tenant"},
-        errors=(TenantNotFound, InvalidName),
+        errors=_TENANT_ERRORS,
+        needs_tenant=False,
+    ),
+    Route(
+        "PATCH",
+        "/admin/tenants/{tenant_id}",
+        _TENANTS + "change",
+        "Change a tenant's name, key set or audience",
+        {200: _MODELS + "Tenant"},
+        body=_MODELS + "ChangeTenant",
+        errors=_TENANT_ERRORS,
+        needs_tenant=False,
+    ),
+    Route(
+        "DELETE",
+        "/admin/tenants/{tenant_id}",
+        _TENANTS + "delete",
+        "Delete a tenant: its credentials within a minute, its buckets by a job",
+        {200: _MODELS + "TenantDeletion"},
+        errors=_TENANT_ERRORS,
+        needs_tenant=False,
+    ),
+    Route(
+        "POST",
+        "/admin/tenants/{tenant_id}/keys",
+        _TENANTS + "create_key",
+        "Create a key",
+        {201: _MODELS + "CreatedKey"},
+        body=_MODELS + "CreateKey",
+        errors=_TENANT_ERRORS,
+        needs_tenant=False,
+    ),
+    Route(
+        "GET",
+        "/admin/tenants/{tenant_id}/keys",
+        _TENANTS + "list_keys",
+        "List the keys, oldest first",
+        {200: _MODELS + "Keys"},
+        errors=_TENANT_ERRORS,
+        needs_tenant=False,
+    ),
+    Route(
+        "DELETE",
+        "/admin/tenants/{tenant_id}/keys/{key_id}",
+        _TENANTS + "revoke_key",
+        "Revoke a key, within a minute",
+        {200: _MODELS + "Revoked"},
+        errors=(*_TENANT_ERRORS, KeyNotFound),
         needs_tenant=False,
     ),
 )

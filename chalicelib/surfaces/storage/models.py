@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
+from chalicelib.access.tokens import MAX_EMAIL_CHARACTERS, MAX_ROLE_CHARACTERS, MAX_SUBJECT_CHARACTERS
 from chalicelib.core import content, names
 from chalicelib.core.buckets import MAX_ALLOWED_TYPES
 from chalicelib.core.listing import Row
 from chalicelib.core.objects import MAX_DELETED_AT_ONCE
+from chalicelib.core.signing import DEFAULT_LIFETIME, MAX_LIFETIME, MAX_SIGNED_AT_ONCE
 from chalicelib.errors import StowageError
 
 _UNITS = {"": 1, "B": 1}
@@ -51,6 +53,7 @@ Size = Annotated[
 ]
 BucketName = Annotated[str, Field(min_length=1, max_length=names.MAX_BUCKET_CHARACTERS)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=names.MAX_NAME_BYTES), _checked(names.check_object_name)]
+Path = Annotated[str, Field(max_length=4096)]
 MediaType = Annotated[str, Field(min_length=3, max_length=content.MAX_TYPE_CHARACTERS), _checked(content.check_type)]
 MediaTypes = Annotated[list[Annotated[str, Field(max_length=content.MAX_TYPE_CHARACTERS)]], Field(max_length=MAX_ALLOWED_TYPES)]
 Metadata = Annotated[
@@ -128,7 +131,7 @@ class Relocate(Body):
 class DeleteMany(Body):
     """Objects to delete."""
 
-    paths: list[Annotated[str, Field(max_length=4096)]] = Field(max_length=MAX_DELETED_AT_ONCE)
+    paths: list[Path] = Field(max_length=MAX_DELETED_AT_ONCE)
 
 
 class ChangeObject(Body):
@@ -144,6 +147,79 @@ class ChangeObject(Body):
         if "content_type" in self.model_fields_set and self.content_type is None:
             raise ValueError("content_type cannot be removed")
         return self
+
+
+class CreatePolicy(Body):
+    """A new policy: a PostgreSQL boolean expression over the object's row and the caller."""
+
+    bucket: BucketName
+    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    operation: Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
+    definition: Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class Claims(Body):
+    """What of a token policies see; what else it says is ignored."""
+
+    sub: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS)]
+    role: Annotated[str, Field(max_length=MAX_ROLE_CHARACTERS)] | None = None
+    email: Annotated[str, Field(max_length=MAX_EMAIL_CHARACTERS)] | None = None
+
+
+class ExplainPolicy(Body):
+    """Whose request on which object is to be explained. Without `claims`: of someone who sends no token."""
+
+    bucket: BucketName
+    operation: Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
+    path: ObjectName
+    claims: Claims | None = None
+    size: Annotated[int, Field(ge=0)] | None = Field(None, description="For INSERT: of the object that is to be.")
+    content_type: MediaType | None = Field(None, description="For INSERT.")
+    user_metadata: Metadata | None = Field(None, description="For INSERT.")
+
+    def named_claims(self) -> dict[str, Any] | None:
+        """The claims, as a principal has them."""
+        return self.claims.model_dump() if self.claims else None
+
+    def prospect(self) -> dict[str, Any]:
+        """What INSERT is asked for."""
+        return {"size": self.size, "content_type": self.content_type, "user_metadata": self.user_metadata}
+
+
+Lifetime = Annotated[int, Field(ge=1, le=MAX_LIFETIME, description="Seconds.")]
+
+
+class Sign(Body):
+    """An object to sign a download URL for."""
+
+    bucket: BucketName
+    path: ObjectName
+    expires_in: Lifetime = DEFAULT_LIFETIME
+
+
+class SignMany(Body):
+    """Objects to sign download URLs for."""
+
+    bucket: BucketName
+    paths: list[Path] = Field(max_length=MAX_SIGNED_AT_ONCE)
+    expires_in: Lifetime = DEFAULT_LIFETIME
+
+
+class SignUpload(Body):
+    """A path to sign an upload URL for. With `content_type` the upload has that type, whatever it says of itself."""
+
+    bucket: BucketName
+    path: ObjectName
+    expires_in: Lifetime = DEFAULT_LIFETIME
+    upsert: bool = False
+    content_type: MediaType | None = None
+
+
+class Revoke(Body):
+    """An object whose signed URLs are to end."""
+
+    bucket: BucketName
+    path: ObjectName
 
 
 class Bucket(TypedDict):
@@ -211,6 +287,68 @@ class Deleted(TypedDict):
     error: Problem | None
 
 
+class Policy(TypedDict):
+    """A policy."""
+
+    id: str
+    bucket: str
+    name: str
+    operation: Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
+    definition: str
+    created_at: str
+
+
+class NamedPolicy(TypedDict):
+    """Which policy."""
+
+    id: str
+    name: str
+
+
+class Expression(TypedDict):
+    """A part of a definition as it is written, its type, and its value as text (null: NULL) or the error it raises."""
+
+    expression: str
+    type: str
+    value: str | None
+    error: str | None
+
+
+class Verdict(TypedDict):
+    """What a policy came to: `true`, `false`, `null` or `error`; and each of its expressions, from the outside in."""
+
+    id: str
+    name: str
+    value: str
+    expressions: list[Expression]
+
+
+class Explanation(TypedDict):
+    """Whether it is allowed, why, and by which policy."""
+
+    allowed: bool
+    reason: Literal["public", "policy", "no_policy", "no_policy_holds"]
+    decided_by: NamedPolicy | None
+    policies: list[Verdict]
+
+
+class Signed(TypedDict):
+    """A signed URL: its path, and absolute."""
+
+    signed_url: str
+    url: str
+    expires_at: str
+
+
+class SignedPath(TypedDict):
+    """The outcome for one path: a signed URL, or why there is none."""
+
+    path: str
+    signed_url: str | None
+    url: str | None
+    error: Problem | None
+
+
 class Nothing(TypedDict):
     """An empty object."""
 
@@ -218,3 +356,5 @@ class Nothing(TypedDict):
 Buckets = list[Bucket]
 Rows = list[Row]
 Outcomes = list[Deleted]
+Policies = list[Policy]
+SignedPaths = list[SignedPath]

@@ -4,7 +4,6 @@ import base64
 import json
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.access.principals import Principal, Role
 from chalicelib.core import content, copies, listing, objects
 from chalicelib.core.objects import Upload
 from chalicelib.errors import InvalidRequest
@@ -23,9 +22,9 @@ def upload(request: Request) -> Answer:
     body, declared = request.body, request.headers.get("content-type", "")
     if content.essence(declared) == forms.TYPE:
         body, declared = forms.single_file(declared, body)
-    wanted = Upload(body, content.declared_type(declared, name), _metadata(request), _upsert(request, default=True))
+    wanted = Upload(body, content.declared_type(declared, name), metadata(request), _upsert(request, default=True))
     row, is_new = objects.store(request.principal, request.path("bucket"), name, wanted)
-    return json_answer(201 if is_new else 200, _stored(row))
+    return json_answer(201 if is_new else 200, stored(row))
 
 
 def download(request: Request) -> Answer:
@@ -33,9 +32,8 @@ def download(request: Request) -> Answer:
 
 
 def download_public(request: Request) -> Answer:
-    # Whoever asks, with whatever credential: this route shows what anyone may see.
-    anyone = Principal(Role.ANON, request.path("tenant_id"))
-    return downloads.answer(request, objects.find(anyone, request.path("bucket"), request.path("path")))
+    found = objects.find_public(request.path("tenant_id"), request.path("bucket"), request.path("path"))
+    return downloads.answer(request, found)
 
 
 def show(request: Request) -> Answer:
@@ -48,7 +46,7 @@ def change(request: Request, body: "models.ChangeObject") -> Answer:
         changes["user_metadata"] = content.metadata_text(body.user_metadata)
     if body.content_type is not None:
         changes["content_type"] = body.content_type
-    return json_answer(200, shown(objects.change(request.principal, request.path("bucket"), request.path("path"), changes)))
+    return json_answer(200, shown(objects.change(request.principal, request.path("bucket"), request.path("path"), lambda _: changes)))
 
 
 def delete(request: Request) -> Answer:
@@ -108,7 +106,8 @@ def shown(row: StoredObject) -> "models.Object":
     }
 
 
-def _stored(row: StoredObject) -> "models.Stored":
+def stored(row: StoredObject) -> "models.Stored":
+    """What an upload answers."""
     return {
         "id": row.id,
         "name": row.name,
@@ -135,8 +134,8 @@ def _upsert(request: Request, default: bool) -> bool:
     return upsert and condition is None
 
 
-def _metadata(request: Request) -> str | None:
-    """`x-metadata`: the base64 of a JSON object."""
+def metadata(request: Request) -> str | None:
+    """`x-metadata`: the base64 of a JSON object, as the text that is stored."""
     header = request.headers.get("x-metadata")
     if header is None:
         return None
@@ -144,7 +143,7 @@ def _metadata(request: Request) -> str | None:
         decoded = base64.b64decode(header, validate=True)
     except ValueError:
         raise InvalidRequest("x-metadata is not base64") from None
-    metadata = parsed_json(decoded, "x-metadata")
-    if not isinstance(metadata, dict):
+    document = parsed_json(decoded, "x-metadata")
+    if not isinstance(document, dict):
         raise InvalidRequest("x-metadata is the base64 of a JSON object")
-    return content.metadata_text(metadata)
+    return content.metadata_text(document)

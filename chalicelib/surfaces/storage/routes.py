@@ -8,16 +8,21 @@ from chalicelib.errors import (
     BucketNotEmpty,
     BucketNotFound,
     BytesMissing,
+    ExpiredToken,
     InvalidCursor,
     InvalidName,
+    InvalidPolicy,
+    InvalidSignature,
     KeyTooLong,
     ObjectExists,
     ObjectNotFound,
+    PolicyNotFound,
     PreconditionFailed,
     RangeNotSatisfiable,
     StorageNotFound,
     StorageUnavailable,
     StowageError,
+    TokenUsed,
     TooLarge,
     UnsupportedType,
 )
@@ -25,16 +30,19 @@ from chalicelib.surfaces.routes import Parameter, Route, Surface
 
 _BUCKETS = "chalicelib.surfaces.storage.buckets:"
 _OBJECTS = "chalicelib.surfaces.storage.objects:"
+_POLICIES = "chalicelib.surfaces.storage.policies:"
+_SIGNING = "chalicelib.surfaces.storage.signing:"
 _MODELS = "chalicelib.surfaces.storage.models:"
 
 _NUMBER = {"type": "integer"}
 _FLAG = {"type": "string", "enum": ["true", "false", "1", "0"]}
 _UPSERT = Parameter("x-upsert", "header", "Whether an existing object may be replaced.", _FLAG)
 _NOT_THERE = Parameter("If-None-Match", "header", "`*`: the object must not exist.", {"type": "string", "const": "*"})
+_METADATA = Parameter("x-metadata", "header", "The base64 of a JSON object, at most 4 KB of it: `user_metadata`.")
 _WRITING = (
     Parameter("x-upsert", "header", "`false`: an existing object is kept, and the answer is 409. Default `true`.", _FLAG),
     _NOT_THERE,
-    Parameter("x-metadata", "header", "The base64 of a JSON object, at most 4 KB of it: `user_metadata`."),
+    _METADATA,
 )
 _READING = (
     Parameter("download", "query", "Ask browsers to save it, under this name if one is given."),
@@ -62,6 +70,7 @@ _DOWNLOAD_ERRORS: tuple[type[StowageError], ...] = (
     BytesMissing,
     StorageUnavailable,
 )
+_SIGNED_ERRORS: tuple[type[StowageError], ...] = (InvalidSignature, ExpiredToken)
 _UPLOAD_ERRORS: tuple[type[StowageError], ...] = (
     InvalidName,
     KeyTooLong,
@@ -78,7 +87,7 @@ def _render(error: StowageError, request_id: str) -> dict[str, Any]:
     return shown | {"details": error.details} if error.details else shown
 
 
-def _downloads(path: str, view: str, needs_credential: bool) -> tuple[Route, Route]:
+def _downloads(path: str, view: str, needs_credential: bool, errors: tuple[type[StowageError], ...] = ()) -> tuple[Route, Route]:
     get, head = (
         Route(
             method,
@@ -87,7 +96,7 @@ def _downloads(path: str, view: str, needs_credential: bool) -> tuple[Route, Rou
             summary,
             answers,
             parameters=_READING,
-            errors=_DOWNLOAD_ERRORS,
+            errors=(*_DOWNLOAD_ERRORS, *errors),
             needs_credential=needs_credential,
         )
         for method, summary, answers in (
@@ -213,6 +222,88 @@ ROUTES = (
         body=_MODELS + "Relocate",
         parameters=(_UPSERT, _NOT_THERE),
         errors=(*_UPLOAD_ERRORS, ObjectNotFound, BytesMissing),
+    ),
+    Route(
+        "POST",
+        "/storage/policies",
+        _POLICIES + "create",
+        "Add a policy to a bucket",
+        {201: _MODELS + "Policy"},
+        body=_MODELS + "CreatePolicy",
+        errors=(InvalidPolicy, BucketNotFound),
+    ),
+    Route(
+        "GET",
+        "/storage/policies/bucket/{bucket}",
+        _POLICIES + "of_bucket",
+        "List a bucket's policies",
+        {200: _MODELS + "Policies"},
+        errors=(BucketNotFound, InvalidName),
+    ),
+    Route(
+        "DELETE",
+        "/storage/policies/{policy_id}",
+        _POLICIES + "delete",
+        "Delete a policy",
+        {200: _MODELS + "Nothing"},
+        errors=(PolicyNotFound, InvalidName),
+    ),
+    Route(
+        "POST",
+        "/storage/policies/explain",
+        _POLICIES + "explain",
+        "Say why a request would be allowed or not",
+        {200: _MODELS + "Explanation"},
+        body=_MODELS + "ExplainPolicy",
+        errors=(BucketNotFound, ObjectNotFound, KeyTooLong),
+    ),
+    Route(
+        "POST",
+        "/storage/signed-url",
+        _SIGNING + "sign",
+        "Sign a download URL",
+        {200: _MODELS + "Signed"},
+        body=_MODELS + "Sign",
+        errors=(BucketNotFound, ObjectNotFound),
+    ),
+    Route(
+        "POST",
+        "/storage/signed-urls",
+        _SIGNING + "sign_many",
+        "Sign up to 1,000 download URLs",
+        {200: _MODELS + "SignedPaths"},
+        body=_MODELS + "SignMany",
+        errors=(BucketNotFound, ObjectNotFound),
+    ),
+    Route(
+        "POST",
+        "/storage/signed-url/revoke",
+        _SIGNING + "revoke",
+        "End all signed download URLs of an object",
+        {200: _MODELS + "Nothing"},
+        body=_MODELS + "Revoke",
+        errors=(BucketNotFound, ObjectNotFound),
+    ),
+    Route(
+        "POST",
+        "/storage/signed-upload-url",
+        _SIGNING + "sign_upload",
+        "Sign a URL that uploads an object once",
+        {200: _MODELS + "Signed"},
+        body=_MODELS + "SignUpload",
+        errors=(BucketNotFound, ObjectExists, KeyTooLong, UnsupportedType),
+    ),
+    *_downloads("/storage/signed/{token}", _SIGNING + "download", needs_credential=False, errors=_SIGNED_ERRORS),
+    Route(
+        "PUT",
+        "/storage/signed/{token}",
+        _SIGNING + "upload",
+        "Upload an object by a signed URL",
+        {200: _MODELS + "Stored", 201: _MODELS + "Stored"},
+        raw_body="*/*",
+        parameters=(_METADATA,),
+        errors=(*_UPLOAD_ERRORS, *_SIGNED_ERRORS, TokenUsed),
+        needs_credential=False,
     ),
 )
 

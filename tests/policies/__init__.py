@@ -1,0 +1,1 @@
+"""What a policy means, measured against PostgreSQL 15."""
