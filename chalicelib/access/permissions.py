@@ -177,9 +177,9 @@ def require_any(principal: Principal, operations: Sequence[Operation], bucket: B
         raise _unauthorized() if principal.role is Role.NOBODY else _forbidden(operations[0], bucket.name)
 
 
-def require_credential(principal: Principal, allowed: Grant) -> None:
-    """Raise for nobody where no policy could permit anything to anyone."""
-    if principal.role is Role.NOBODY and allowed.nothing:
+def require_credential(principal: Principal, permitted: bool) -> None:
+    """Raise for nobody to whom nothing is permitted: whether there are policies, and what for, is not told."""
+    if principal.role is Role.NOBODY and not permitted:
         raise _unauthorized()
 
 

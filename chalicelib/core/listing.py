@@ -99,12 +99,13 @@ def page(
             raise denial_of_missing(principal, Operation.SELECT, bucket_name, prefix) from error
         return Page([], None)
     readable = grant(principal, Operation.SELECT, bucket)
-    require_credential(principal, readable)
+    require_credential(principal, not readable.nothing)
     position = _decode(cursor, bucket, readable) if cursor else _Position(prefix, offset)
     position.start = max(position.start, prefix)
     if readable.nothing or (readable.own_only and readable.uid is None):
         return Page([], None)  # a list holds the rows that one may see: none
     found = _Listing(bucket, readable, prefix, delimiter, limit, position).page()
+    require_credential(principal, readable.everything or bool(found.rows or found.cursor))
     if not found.rows and buckets.is_outdated(bucket):  # its name is free, or another bucket's, by now
         return page(principal, bucket_name, prefix=prefix, delimiter=delimiter, limit=limit, offset=offset, cursor=cursor)
     return found

@@ -74,12 +74,13 @@ def find_many(principal: Principal, bucket_name: str, paths: Sequence[str]) -> l
         if principal.is_service or principal.role is Role.NOBODY:
             raise denial_of_missing(principal, Operation.SELECT, bucket_name, "") from error
         return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
-    require_credential(principal, grant(principal, Operation.SELECT, bucket))
+    require_credential(principal, not grant(principal, Operation.SELECT, bucket).nothing)
     outcomes: list[Found | StowageError] = []
     for start in range(0, len(paths), READ_TOGETHER):
         batch = paths[start : start + READ_TOGETHER]
         rows = _read_valid(bucket, batch)
         outcomes += [_refusal(path) or _readable(principal, bucket, path, rows[path]) for path in batch]
+    require_credential(principal, any(isinstance(outcome, Found) for outcome in outcomes))
     return outcomes
 
 
@@ -222,12 +223,13 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
         if principal.is_service or principal.role is Role.NOBODY:
             raise denial_of_missing(principal, Operation.DELETE, bucket_name, "") from error
         return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
-    require_credential(principal, grant(principal, Operation.DELETE, bucket))
+    require_credential(principal, not grant(principal, Operation.DELETE, bucket).nothing)
     outcomes: list[StowageError | None] = []
     for start in range(0, len(paths), READ_TOGETHER):
         batch = paths[start : start + READ_TOGETHER]
         rows = _read_valid(bucket, batch)
         outcomes += [_outcome(principal, bucket, path, rows.pop(path, None)) for path in batch]
+    require_credential(principal, None in outcomes)
     return outcomes
 
 
@@ -345,9 +347,9 @@ def permit_upload(principal: Principal, bucket: Bucket, row: StoredObject, curre
 
 def permit_replacement(principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool) -> None:
     """Raise unless `row`, another object with an owner of its own, may take the place of `current`, which ends."""
-    permit_upload(principal, bucket, row, current, upsert)
     if current and not (permits(principal, Operation.INSERT, bucket, row) and permits(principal, Operation.DELETE, bucket, current)):
         raise denial(principal, Operation.INSERT, bucket, row)
+    permit_upload(principal, bucket, row, current, upsert)
 
 
 def permit_existing(principal: Principal, operation: Operation, bucket: Bucket, name: str, row: StoredObject | None) -> StoredObject:

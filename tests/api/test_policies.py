@@ -564,6 +564,20 @@ def test_nobody_is_asked_for_a_credential_for_what_a_policy_denies(stored: World
     assert stored.service.get("b", "a").body == BODY
 
 
+def test_nobody_does_not_learn_whether_a_bucket_has_policies_or_is_there(stored: World, nobody: Client) -> None:
+    stored.service.bucket("without")
+    for operation in ("SELECT", "DELETE"):
+        stored.allow(operation, "auth_role() = 'editor'")
+    for bucket in ("b", "without", "absent"):
+        for answer in (
+            nobody("GET", f"/storage/objects/{bucket}"),
+            nobody("DELETE", f"/storage/objects/{bucket}", {"paths": ["a", "n"]}),
+            nobody("POST", "/storage/signed-urls", {"bucket": bucket, "paths": ["a", "n"]}),
+        ):
+            assert told(answer) == (401, "Unauthorized")
+    assert stored.service.get("b", "a").body == BODY
+
+
 # ---- moves and copies ----------------------------------------------------------------------------------
 def relocate(client: Client, kind: str, to_bucket: str | None = None, source: str = "a", target: str = "t", **headers: str) -> Answer:
     body = {"bucket": "b", "from": source, "to": target} | ({"to_bucket": to_bucket} if to_bucket else {})

@@ -61,3 +61,15 @@ def test_a_deployed_function_has_nothing_of_the_local_run(by_app: set[str], modu
 def test_views_and_models_are_not_imported_before_their_route_is_called(by_app: set[str]) -> None:
     later = {"chalicelib.surfaces.storage.models", "chalicelib.surfaces.storage.objects", "chalicelib.surfaces.openapi"}
     assert not later & by_app
+
+
+def test_a_download_by_key_pays_for_no_policies_and_no_cryptography() -> None:
+    held = loaded("import chalicelib.surfaces.storage.objects")
+    assert "chalicelib.access.permissions" in held
+    assert not {"chalicelib.access.policy", "jwt", "cryptography"} & held
+
+
+def test_working_out_policies_pays_for_no_parser() -> None:
+    held = loaded("import chalicelib.access.policy")
+    assert "chalicelib.access.policy.closures" in held
+    assert not {"chalicelib.access.policy.grammar", "chalicelib.access.policy.analysis", "chalicelib.access.policy.folding"} & held
