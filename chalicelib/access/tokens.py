@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib import seam
-from chalicelib.access import keysets
 from chalicelib.access.cache import MinuteCache
 from chalicelib.access.principals import Principal, Role
 from chalicelib.access.sealing import unseal
@@ -175,7 +174,11 @@ def _key_of(issuer: _Issuer, algorithm: Any, kid: Any) -> Any:
         raise Unauthorized(_REFUSED)
     if algorithm == SYMMETRIC:
         return issuer.secret.encode()
-    key = keysets.key(issuer.jwks_url, algorithm, kid) if issuer.jwks_url and algorithm in ASYMMETRIC else None
+    if not issuer.jwks_url or algorithm not in ASYMMETRIC:
+        raise Unauthorized(_REFUSED)
+    from chalicelib.access import keysets
+
+    key = keysets.key(issuer.jwks_url, algorithm, kid)
     if key is None:
         raise Unauthorized(_REFUSED)
     return key
