@@ -28,6 +28,7 @@ MAX_BYTES = 8192
 MAX_SUBJECT_CHARACTERS = 255
 MAX_ROLE_CHARACTERS = 100
 MAX_EMAIL_CHARACTERS = 320  # RFC 3696, erratum 1690: 64 + @ + 255
+MAX_BRACKETS = 500
 MAX_PERMISSIONS = 100
 SYMMETRIC = "HS256"
 ASYMMETRIC = ("RS256", "ES256")
@@ -127,6 +128,8 @@ def _decoded(part: str) -> bytes:
 
 
 def _document(text: bytes) -> dict[str, Any]:
+    if text.count(b"[") + text.count(b"{") > MAX_BRACKETS:  # how deep Python itself would go differs by version
+        raise Unauthorized(_REFUSED)
     try:
         document = json.loads(text.decode(), object_pairs_hook=_distinct, parse_constant=_refused)
         json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate is no text
