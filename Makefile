@@ -11,7 +11,7 @@ RUN_PACKAGES = requirements.txt infra/requirements.txt
 ALL_PACKAGES = $(RUN_PACKAGES) tests/requirements.txt
 
 .DEFAULT_GOAL = help
-.PHONY: help run test lint bench package deploy clean
+.PHONY: help run test lint bench cleanup package deploy clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,10 @@ lint: ## Check format, style, types and import rules
 bench: ## Measure; prints a table and writes JSON
 	@infra/venv.sh $(ALL_PACKAGES)
 	@$(BIN)/python -m benchmarks
+
+cleanup: ## Run the hourly cleanup now, on the run that is up (DRY_RUN=1 only counts) or on a stage (STAGE=prod)
+	@infra/venv.sh $(RUN_PACKAGES)
+	@$(BIN)/python -m infra.cleanup --data "$(STOWAGE_DATA)" $(if $(STAGE),--stage "$(STAGE)") $(if $(DRY_RUN),--dry-run)
 
 package: ## Build dist/deployment.zip and dist/template.json (ARCH=arm64, x86_64 or host)
 	@infra/venv.sh $(RUN_PACKAGES)

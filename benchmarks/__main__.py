@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("requests", "cold", "policies", "listing")
+NAMES = ("requests", "cold", "policies", "listing", "uploads")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -99,6 +99,10 @@ class KeyNotFound(StowageError):
     code, status = "KeyNotFound", 404
 
 
+class UploadNotFound(StowageError):
+    code, status = "UploadNotFound", 404
+
+
 class MethodNotAllowed(StowageError):
     code, status = "MethodNotAllowed", 405
 
@@ -128,8 +132,38 @@ class TokenUsed(StowageError):
     code, status = "TokenUsed", 409
 
 
+class OffsetMismatch(StowageError):
+    code, status = "OffsetMismatch", 409
+
+
+class UploadIncomplete(StowageError):
+    code, status = "UploadIncomplete", 409
+
+
+class UploadSettled(StowageError):
+    """The upload is complete, or of another kind, and takes no more of what was asked."""
+
+    code, status = "UploadSettled", 409
+
+
+class NotUploaded(StowageError):
+    code, status = "NotUploaded", 409
+
+
+class CannotPresign(StowageError):
+    code, status = "CannotPresign", 409
+
+
+class UploadExpired(StowageError):
+    code, status = "UploadExpired", 410
+
+
 class PreconditionFailed(StowageError):
     code, status = "PreconditionFailed", 412
+
+
+class UnsupportedVersion(StowageError):
+    code, status = "UnsupportedVersion", 412
 
 
 # 413 to 416: the bytes are not acceptable
@@ -147,6 +181,26 @@ class RangeNotSatisfiable(StowageError):
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
         self.headers = {"Content-Range": f"bytes */{size}"}  # type: ignore[misc]  # RFC 9110 §15.5.17
+
+
+# 422 and 423: bytes that are not what was promised, and a writer that is at work
+class IntegrityFailed(StowageError):
+    code, status = "IntegrityFailed", 422
+
+
+class UploadLocked(StowageError):
+    """Another request is writing to the upload: `seconds` until its lease ends at the latest."""
+
+    code, status = "UploadLocked", 423
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": str(max(1, round(seconds)))}  # type: ignore[misc]  # depends on the lease
+
+
+# 460: of the TUS protocol's checksum extension
+class ChecksumMismatch(StowageError):
+    code, status = "ChecksumMismatch", 460
 
 
 # 5xx: our side, or what we stand on; sending it again may help

@@ -38,6 +38,11 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def hour(seconds: float) -> str:
+    """The hour that lies `seconds` after the Unix epoch, as `2026-11-20T10`; text order is time order."""
+    return iso(at(seconds))[:13]
+
+
 def new_uuid() -> str:
     """A random UUID in its hyphenated form."""
     return str(uuid.uuid4())
@@ -50,6 +55,14 @@ def new_version() -> str:
     """
     number = int(timestamp() * 1000) << 80 | int.from_bytes(os.urandom(10), "big")
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def version_time(version: str) -> float:
+    """When a ULID was made, in seconds since the Unix epoch."""
+    number = 0
+    for character in version[:10]:
+        number = number << 5 | _CROCKFORD.index(character)
+    return number / 1000
 
 
 def new_token(size: int = 32) -> str:

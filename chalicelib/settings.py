@@ -10,6 +10,8 @@ from functools import lru_cache
 
 # API Gateway hands Lambda at most 6 MB, base64 included, each way: about 4.4 MB of bytes.
 PAYLOAD_LIMIT = 4_400_000
+# API Gateway's own, and so the local server's: all that a function on another platform than Lambda could be given.
+GATEWAY_LIMIT = 10 << 20
 GIGABYTE = 1_000_000_000
 STORAGE_PROVIDERS = ("filesystem", "s3")
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -51,7 +53,7 @@ class Settings:
     cors_origins: str = "*"
     """Comma-separated origins that browsers may call from; credentials are allowed only when they are named."""
     max_body: int = PAYLOAD_LIMIT
-    """Largest request or answer body."""
+    """Largest request or answer body; elsewhere than on Lambda up to 10 MiB."""
     max_upload_size: int = 5 * GIGABYTE
     """Largest object."""
     jobs_queue: str = ""
@@ -70,8 +72,8 @@ class Settings:
             raise SettingsError("STOWAGE_S3_BUCKET names the internal bucket and is required when STOWAGE_STORAGE_PROVIDER is s3")
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"STOWAGE_LOG_LEVEL is {self.log_level!r}; use one of: {', '.join(LOG_LEVELS)}")
-        if not 0 < self.max_body <= PAYLOAD_LIMIT:
-            raise SettingsError(f"STOWAGE_MAX_BODY must lie between 1 and {PAYLOAD_LIMIT}: Lambda carries no more")
+        if not 0 < self.max_body <= GATEWAY_LIMIT:
+            raise SettingsError(f"STOWAGE_MAX_BODY must lie between 1 and {GATEWAY_LIMIT}: API Gateway carries no more")
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -87,6 +89,8 @@ def read(environment: Mapping[str, str]) -> Settings:
         if kind is bool and value.lower() not in FLAGS:
             raise SettingsError(f"{variable} must be true or false, not {value!r}")
         chosen[name] = int(value) if kind is int else FLAGS[value.lower()] if kind is bool else value
+    if "AWS_LAMBDA_FUNCTION_NAME" in environment and int(chosen.get("max_body", 0)) > PAYLOAD_LIMIT:
+        raise SettingsError(f"STOWAGE_MAX_BODY must lie between 1 and {PAYLOAD_LIMIT}: Lambda carries no more")
     return Settings(**chosen)  # type: ignore[arg-type]  # each value has just been given its field's type
 
 

@@ -59,10 +59,10 @@ def _first_failing(records: list[Event], consume: Callable[[list[Event]], None])
 @workers.lambda_function(name="bucket_objects")
 def bucket_objects(event: Event, context: Any) -> None:
     """ObjectCreated in the internal bucket. A failure is retried twice by Lambda, then goes to the dead letters."""
-    from chalicelib.core import uploads
+    from chalicelib.core import direct
 
     for record in event.get("Records", ()):  # S3 sends a test event without records when it is configured
-        uploads.object_created(unquote_plus(record["s3"]["object"]["key"]))
+        direct.object_created(unquote_plus(record["s3"]["object"]["key"]))
 
 
 @workers.lambda_function(name="job_worker")
@@ -76,12 +76,13 @@ def job_worker(event: Event, context: Any) -> None:
 
 @workers.lambda_function(name="hourly")
 def hourly(event: Event, context: Any) -> dict[str, Any]:
-    """The hourly schedule; gives the cleanup's report."""
+    """The hourly schedule; gives the cleanup's report. `{"dry_run": true}` counts and changes nothing."""
     from chalicelib.core import cleanup
 
-    report = cleanup.run(_seconds_left(context))
+    report = cleanup.run(_seconds_left(context), dry_run=bool(event.get("dry_run")))
     logger().info("cleanup", extra={"report": report})
-    count({"GarbageDeleted": report["garbage"]["deleted"], "GarbageLeft": len(report["garbage"]["left"])}, "hourly")
+    if not report["dry_run"]:
+        count(cleanup.metrics(report), "hourly")
     return report
 
 

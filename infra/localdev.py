@@ -62,6 +62,8 @@ GATEWAY_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "*",
 }
+# What a request may carry, as its 413 tells: chalicelib/settings.py has the number.
+CHUNK_MAX = {413: {"x-chunk-max": "4400000"}}
 GATEWAY_CODES = {404: "RouteNotFound", 413: "TooLarge", 502: "InternalError"}
 
 # Imported by the app when a request first needs them. Its threads here would do so in a race, which packages whose
@@ -95,7 +97,7 @@ def gateway_answer(status: int, message: str) -> tuple[dict[str, Any], bytes]:
     request_id = str(uuid.uuid4())
     code = GATEWAY_CODES.get(status, "InvalidRequest")
     body = json.dumps({"code": code, "message": message, "request_id": request_id}, separators=(",", ":"))
-    return GATEWAY_HEADERS | {"x-request-id": request_id}, body.encode()
+    return GATEWAY_HEADERS | {"x-request-id": request_id} | CHUNK_MAX.get(status, {}), body.encode()
 
 
 # ---- routing ---------------------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ class EmbeddedAWS:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._port = self._choose_port()
         with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-m", "infra.lifeline", "--delay", str(ORPHAN_DELAY), "ministack.app:main"]
+            command = [sys.executable, "-m", "infra.lifeline", "--delay", str(ORPHAN_DELAY), "infra.embedded:main"]
             self.process = spawn(command, self._settings(), output=log, lock=self._lock)
         if not await_answer(self._port, "/_ministack/health", self.process, START_TIMEOUT):
             self.stop()

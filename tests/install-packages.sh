@@ -3,9 +3,10 @@
 # the tests that want them say so.
 set -eu
 missing=
-for command in curl; do
+for command in curl npm chromium; do
     command -v "$command" >/dev/null 2>&1 || missing="$missing $command"
 done
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 [ -x /usr/lib/postgresql/15/bin/postgres ] || missing="$missing postgresql-15"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -1,13 +1,42 @@
-"""The hourly cleanup: what is due goes, what was forgotten is woken."""
+"""The hourly cleanup: what is due goes, what was forgotten is woken, the next slice of both sweeps.
+
+Each part is bounded by the time there is, takes up where it stopped, and can be repeated at any step. A dry run
+counts what is due and what the sweeps would find, and changes nothing.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-from chalicelib.core import garbage, jobs
+from chalicelib.core import expiry, garbage, jobs, sweeps
 
 
-def run(seconds_left: Callable[[], float]) -> dict[str, Any]:
-    """One round, within the time there is; gives a report with counts."""
-    woken = jobs.wake_stale()
-    collected = garbage.collect(seconds_left)
-    return {"jobs_woken": woken, "garbage": collected.as_dict()}
+def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Any]:
+    """One round; gives a report with counts."""
+    woken = 0 if dry_run else jobs.wake_stale()
+    uploads = expiry.collect(seconds_left, dry_run)
+    collected = garbage.collect(seconds_left, dry_run)
+    quarantine = sweeps.end_quarantines(seconds_left, dry_run)
+    swept = sweeps.run(seconds_left, dry_run)
+    return {
+        "dry_run": dry_run,
+        "jobs_woken": woken,
+        "uploads": uploads.as_dict(),
+        "garbage": collected.as_dict(),
+        "quarantine": quarantine,
+        "sweeps": {kind: report.as_dict() for kind, report in swept.items()},
+    }
+
+
+def metrics(report: dict[str, Any]) -> dict[str, float]:
+    """What of a report is worth a graph, and an alarm: `SweepsStopped`."""
+    swept = report["sweeps"].values()
+    return {
+        "UploadsFreed": report["uploads"]["freed"],
+        "UploadsLeft": report["uploads"]["left"],
+        "GarbageDeleted": report["garbage"]["deleted"],
+        "GarbageLeft": len(report["garbage"]["left"]),
+        "BytesMissing": report["sweeps"][sweeps.MISSING]["suspected"],
+        "OrphansSuspected": report["sweeps"][sweeps.ORPHAN]["suspected"],
+        "Quarantined": sum(each["quarantined"] for each in swept),
+        "SweepsStopped": sum(each["stopped"] is not None for each in swept),
+    }

@@ -1,5 +1,6 @@
 """What an object's bytes are said to be, what they look like, and how safely a browser may be given them."""
 
+import base64
 import json
 import re
 from functools import cache
@@ -150,6 +151,22 @@ def metadata_text(metadata: dict[str, Any] | None) -> str | None:
     if len(text.encode()) > MAX_METADATA_BYTES:
         raise InvalidRequest(f"user metadata has at most {MAX_METADATA_BYTES} bytes of JSON")
     return text
+
+
+def digest_base64(text: str, size: int) -> str:
+    """A digest of `size` bytes, given in base64 or in hex, in base64; raises InvalidRequest."""
+    try:
+        digest = bytes.fromhex(text) if len(text) == 2 * size else base64.b64decode(text, validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) != size:
+        raise InvalidRequest(f"a digest of {size} bytes is given in base64 or in hex")
+    return base64.b64encode(digest).decode()
+
+
+def hex_of(digest: str) -> str:
+    """A digest in base64, in hex."""
+    return base64.b64decode(digest).hex()
 
 
 def _depth(value: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from chalicelib import providers, seam
 from chalicelib.access.permissions import Operation, bucket_not_found, require
 from chalicelib.access.principals import Principal
-from chalicelib.core import buckets, content, garbage, jobs, objects
+from chalicelib.core import buckets, checksums, content, garbage, jobs, objects
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.errors import PreconditionFailed, StowageError, Unavailable
 from chalicelib.providers import Copier, Multipart, Part, Provider
@@ -61,7 +61,9 @@ def _transfer(
         if is_move:
             _land(principal, into, row, upsert, found, None)
         else:
-            objects.flip(principal, into, row, current, upsert)
+            hashing = checksums.job_for(principal, row)
+            objects.flip(principal, into, row, current, upsert, checksums.beside(hashing))
+            _wake(hashing)
     return row
 
 
@@ -89,7 +91,7 @@ def _copy_bytes(provider: Provider, found: StoredObject, row: StoredObject) -> N
 
 def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, moved: StoredObject | None, job: Job | None) -> None:
     """Write the row, and in the same transaction remove the source of a move and end the job."""
-    fresh = StoredObject(**row.attribute_values)
+    fresh, hashing = StoredObject(**row.attribute_values), checksums.job_for(principal, row)
     for _ in tries(objects.crowded(row.name), objects.WRITE_TRIES):
         current = StoredObject.read(row.partition, row.name)
         if moved is None:
@@ -106,12 +108,21 @@ def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, m
                 transaction.put(row, objects.unchanged(current))
                 if moved is not None:
                     transaction.remove(moved, objects.unchanged(moved))
+                if hashing is not None:
+                    transaction.put(hashing)
                 if job is not None:
                     jobs.finish_with(transaction, job)
+            _wake(hashing)
             return
         except TransactionFailed as failed:
             if job is not None and failed.rows[-1] is not None:
                 raise failed.rows[-1] from failed  # ended already, or taken over: this is a replay
+
+
+def _wake(hashing: Job | None) -> None:
+    """What was copied without a checksum has one to come."""
+    if hashing is not None:
+        jobs.wake(hashing.job_id)
 
 
 def _still_there(principal: Principal, moved: StoredObject) -> StoredObject:

@@ -9,19 +9,22 @@ was last moved to names the key, no row does, and none ever will again.
 Killed at any step, the collector repeats it: deleting twice is harmless, and a row of garbage goes last.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from chalicelib import providers, seam
-from chalicelib.errors import StowageError
-from chalicelib.tables.garbage import Cursor, Garbage
+from chalicelib.core import hours
+from chalicelib.errors import StorageUnavailable, StowageError
+from chalicelib.tables.garbage import Garbage, Quarantined
 from chalicelib.tables.objects import Placement, StoredObject
-from chalicelib.tables.table import Table, read_snapshot, scan, write_all
+from chalicelib.tables.table import Table, read_snapshot, read_together, write_all
 
 HOUR = 3600
 LIFETIME = 24 * HOUR
+QUARANTINE = 7 * 24 * HOUR
+CURSOR = "collector"
 BATCH = 100
 MAX_BACKOFF_HOURS = 24
 
@@ -30,6 +33,7 @@ MAX_BACKOFF_HOURS = 24
 class Report:
     """What a run of the collector did, in keys; `left` tells what the storage refused to delete."""
 
+    due: int = 0
     deleted: int = 0
     kept: int = 0
     left: dict[str, str] = field(default_factory=dict)
@@ -45,7 +49,7 @@ def entry(partition: str, name: str, version: str, physical_key: str, since: flo
     Filed late, it falls due in the next hour at the earliest: the collector never looks back at an hour.
     """
     due_at = max(since + LIFETIME, seam.timestamp())
-    hour = max(_hour(due_at), _hour(seam.timestamp() + HOUR))
+    hour = max(seam.hour(due_at), seam.hour(seam.timestamp() + HOUR))
     return Garbage(hour, physical_key, due_at=due_at, partition=partition, name=name, version=version)
 
 
@@ -71,33 +75,25 @@ def file_all(entries: list[Garbage]) -> None:
     write_all([(Garbage, {"PutRequest": {"Item": garbage.serialize()}}) for garbage in distinct.values()])
 
 
-def collect(seconds_left: Callable[[], float]) -> Report:
-    """Remove all garbage that is due, oldest hour first, until it is done or time runs out."""
+def not_deleted(left: Mapping[str, str]) -> StorageUnavailable:
+    """What to raise when the storage kept keys that had to go."""
+    return StorageUnavailable(f"the storage refused to delete {len(left)} keys")
+
+
+def collect(seconds_left: Callable[[], float], dry_run: bool = False) -> Report:
+    """Remove all garbage that is due, oldest hour first, until it is done or time runs out; or only count it."""
     report = Report()
-    for hour in _hours():
+    for hour in hours.since(CURSOR, Garbage, "hour"):
         for batch in _due(hour):
             if seconds_left() <= 0:
                 report.finished = False
                 return report
-            _remove(batch, report)
-        if hour < _hour(seam.timestamp()):
-            Cursor(Cursor.HOUR, Cursor.KEY, next_hour=_next(hour)).save()
+            report.due += len(batch)
+            if not dry_run:
+                _remove(batch, report)
+        if hour < seam.hour(seam.timestamp()) and not dry_run:
+            hours.emptied(CURSOR, hour)
     return report
-
-
-def _hours() -> Iterator[str]:
-    """The hours that may hold garbage, from the oldest not yet emptied to the present one."""
-    cursor = Cursor.read(Cursor.HOUR, Cursor.KEY)
-    hour = cursor.next_hour if cursor else _oldest_hour()
-    while hour and hour <= _hour(seam.timestamp()):
-        yield hour
-        hour = _next(hour)
-
-
-def _oldest_hour() -> str | None:
-    """Before the first run there is no cursor: the hours are looked for once, in the rows themselves."""
-    pages = scan(Garbage, ProjectionExpression="#h", ExpressionAttributeNames={"#h": "hour"})
-    return min((item["hour"]["S"] for page in pages for item in page), default=None)
 
 
 def _due(hour: str) -> Iterator[list[Garbage]]:
@@ -121,17 +117,32 @@ def _remove(batch: list[Garbage], report: Report) -> None:
 
 
 def is_named(garbage: Garbage) -> bool:
-    """Whether a row names these bytes, on one snapshot of the two places where one could."""
-    name = garbage.name
+    """Whether a row names these bytes, one in quarantine included."""
+    return namer(garbage.partition, garbage.name, garbage.version, garbage.physical_key) is not None
+
+
+def namer(partition: str, name: str, version: str, physical_key: str) -> StoredObject | None:
+    """The row that names bytes, on one snapshot of the places where it could be: its name, its last move, quarantine."""
     while True:
-        row, placement = read_snapshot(
-            (StoredObject, garbage.partition, name), (Placement, garbage.partition + Placement.SUFFIX, garbage.version)
+        row, placement, quarantined = read_snapshot(
+            (StoredObject, partition, name),
+            (Placement, partition + Placement.SUFFIX, version),
+            (Quarantined, Quarantined.HOUR, physical_key),
         )
-        if row is not None and row.physical_key == garbage.physical_key:
-            return True
+        if row is not None and row.physical_key == physical_key:
+            return cast(StoredObject, row)
+        if quarantined is not None:
+            return StoredObject(**quarantined.row)
         if placement is None or placement.moved_to == name:
-            return False
+            return None
         name = placement.moved_to
+
+
+def is_filed(physical_key: str) -> bool:
+    """Whether bytes are filed already, for any hour up to the end of a quarantine."""
+    hours = [seam.hour(seam.timestamp() + HOUR * ahead) for ahead in range(QUARANTINE // HOUR + 2)]
+    batches = (hours[start : start + BATCH] for start in range(0, len(hours), BATCH))
+    return any(any(read_together(*((Garbage, hour, physical_key) for hour in batch))) for batch in batches)
 
 
 def _delete_bytes(keys: list[str]) -> dict[str, str]:
@@ -147,7 +158,7 @@ def _later(row: Garbage) -> Garbage:
     hours = min(2**row.attempts, MAX_BACKOFF_HOURS)
     due_at = seam.timestamp() + hours * HOUR
     return Garbage(
-        _hour(due_at),
+        seam.hour(due_at),
         row.physical_key,
         due_at=due_at,
         partition=row.partition,
@@ -159,11 +170,3 @@ def _later(row: Garbage) -> Garbage:
 
 def _deletion(model: type[Table], partition: str, sort: str) -> tuple[type[Table], dict[str, Any]]:
     return model, {"DeleteRequest": {"Key": model.key(partition, sort)}}
-
-
-def _hour(timestamp: float) -> str:
-    return seam.iso(seam.at(timestamp))[:13]
-
-
-def _next(hour: str) -> str:
-    return _hour(seam.moment(f"{hour}:00:00.000000Z").timestamp() + HOUR)

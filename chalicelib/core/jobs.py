@@ -96,6 +96,12 @@ def get(principal: Principal, job_id: str) -> Job:
     raise JobNotFound(f"there is no job {job_id}")
 
 
+def is_pending(job_id: str) -> bool:
+    """Whether a job has yet to end."""
+    job = Job.read(job_id)
+    return job is not None and job.pending is not None
+
+
 def wake(job_id: str, delay: float = 0) -> None:
     """Ask for a worker in `delay` seconds. Best effort: the row says that there is work, not the message."""
     queue = settings().jobs_queue

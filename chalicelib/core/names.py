@@ -1,6 +1,8 @@
 """Names of buckets and objects, and the physical keys made from them.
 
-    objects/{tenant_id}-{bucket}/{name}~{version}
+    objects/{tenant_id}-{bucket}/{name}~{version}          what was stored through the API
+    objects/{tenant_id}-{bucket}/{name}~{version}.direct   what a client puts by itself: the bucket tells of these
+    uploads/{upload_id}/{fence}                            bytes of an upload that no part holds yet
 
 A version is a ULID and no segment of a name may end like one, so a physical key is read back without doubt.
 """
@@ -12,6 +14,8 @@ from urllib.parse import unquote
 from chalicelib.errors import InvalidName, KeyTooLong
 
 CONTAINER = "objects"
+STAGING = "uploads"
+DIRECT = ".direct"
 MAX_NAME_BYTES = 700
 MAX_SEGMENT_BYTES = 200
 MAX_BUCKET_CHARACTERS = 100
@@ -19,6 +23,7 @@ MAX_BUCKET_CHARACTERS = 100
 RESERVED_BUCKETS = frozenset({"move", "copy"})
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _BUCKET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _VERSION_SUFFIX = re.compile(r"~[0-9A-Za-z]{26}(?=/|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -27,6 +32,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def is_uuid(text: str) -> bool:
     """Whether `text` is a UUID as ids here are written: hyphenated, in lower case."""
     return _UUID.fullmatch(text) is not None
+
+
+def is_version(text: str) -> bool:
+    """Whether `text` is a ULID: the form of versions and of upload ids."""
+    return _ULID.fullmatch(text) is not None
 
 
 def is_bucket_name(name: str) -> bool:
@@ -92,9 +102,9 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def physical_key(tenant_id: str, bucket: str, name: str, version: str, limit: int) -> str:
+def physical_key(tenant_id: str, bucket: str, name: str, version: str, limit: int, direct: bool = False) -> str:
     """Where the bytes of one version lie; raises KeyTooLong beyond the provider's `limit` of bytes."""
-    key = f"{CONTAINER}/{tenant_id}-{bucket}/{name}~{version}"
+    key = f"{CONTAINER}/{tenant_id}-{bucket}/{name}~{version}{DIRECT if direct else ''}"
     excess = len(key.encode()) - limit
     if excess > 0:
         room = len(name.encode()) - excess
@@ -102,22 +112,29 @@ def physical_key(tenant_id: str, bucket: str, name: str, version: str, limit: in
     return key
 
 
+def staging_prefix(upload_id: str) -> str:
+    """What lies below it belongs to one upload alone, and to no row."""
+    return f"{STAGING}/{upload_id}/"
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What a physical key says of the bytes that lie there."""
+    """What a physical key says of the bytes that lie there; `direct`: a client puts them by itself."""
 
     tenant_id: str
     bucket: str
     name: str
     version: str
+    direct: bool
 
 
 _PHYSICAL_KEY = re.compile(
-    rf"{CONTAINER}/(?P<tenant_id>[0-9a-f-]{{36}})-(?P<bucket>[^/]+)/(?P<name>.+)~(?P<version>[0-9A-Z]{{26}})", re.DOTALL
+    rf"{CONTAINER}/(?P<tenant_id>[0-9a-f-]{{36}})-(?P<bucket>[^/]+)/(?P<name>.+)~(?P<version>[0-9A-HJKMNP-TV-Z]{{26}})(?P<direct>{re.escape(DIRECT)})?",
+    re.DOTALL,
 )
 
 
 def placed(key: str) -> Placed | None:
     """The inverse of `physical_key`; None for a key that it did not make."""
     match = _PHYSICAL_KEY.fullmatch(key)
-    return Placed(**match.groupdict()) if match else None
+    return Placed(match["tenant_id"], match["bucket"], match["name"], match["version"], match["direct"] is not None) if match else None

@@ -51,6 +51,18 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Companion:
+    """What must be written together with an object's row, or neither is.
+
+    `add` puts it into the row's transaction; `refused` says what it means that a condition of its own did not hold,
+    given what stood there: None, if that is this very write, whose answer was lost.
+    """
+
+    add: Callable[[Transaction, StoredObject], None]
+    refused: Callable[[Any], Exception | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """An object and the bucket that it was found in."""
 
@@ -135,44 +147,53 @@ def store(
     content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
     with garbage.filed_on_failure(row):
         providers.internal().put(row.physical_key, upload.body, upload.content_type)
-        return row, flip(principal, bucket, row, current, upload.upsert, mark)
+        return row, flip(principal, bucket, row, current, upload.upsert, _used_once(mark) if mark else None)
 
 
 def flip(
-    principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool, once: UsedToken | None = None
+    principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool, companion: Companion | None = None
 ) -> bool:
     """Make `row` the object of its name, in place of `current`; gives whether it is new.
 
     Another writer in between is met by asking again: may this principal still, over what is there now?
-    With `once` the token's use is written in the same transaction; raises TokenUsed when it was used before.
+    Raises what `companion` says when it was its own condition that did not hold.
     """
     fresh = StoredObject(**row.attribute_values)
     for _ in tries(crowded(row.name), WRITE_TRIES):
         succeed(row, current, fresh)
         try:
-            _put_once(row, unchanged(current), once)
+            _put(row, unchanged(current), companion)
             return current is None
         except ConditionFailed as failed:
             current = failed.row
-        if current is not None and current.version == row.version:
-            return bool(row.revision == 1)  # ours: the answer to an earlier attempt was lost
+        if current is not None and current.version == row.version:  # ours: the answer to an earlier attempt was lost
+            row.attribute_values.update(current.attribute_values)
+            return bool(row.revision == 1)
         permit_upload(principal, bucket, fresh, current, upsert)
     raise AssertionError("tries() ends by raising")
 
 
-def _put_once(row: StoredObject, condition: Condition, once: UsedToken | None) -> None:
-    if once is None:
+def _put(row: StoredObject, condition: Condition, companion: Companion | None) -> None:
+    if companion is None:
         row.put(condition)
         return
     try:
         with Transaction() as transaction:
             transaction.put(row, condition)
-            transaction.put(once, UsedToken.token_hash.does_not_exist())
+            companion.add(transaction, row)
     except TransactionFailed as failed:
-        object_row, used = failed.rows
-        if used is not None and used.row.version != row.version:
-            raise _token_used() from failed
-        raise object_row or used or ConditionFailed(StoredObject.read(row.partition, row.name)) from failed
+        met, *others = failed.rows
+        now_there = met.row if met else StoredObject.read(row.partition, row.name)
+        refused = next((other for other in others if other), None)
+        error = companion.refused(refused.row) if refused else None
+        raise error or ConditionFailed(now_there) from failed
+
+
+def _used_once(mark: UsedToken) -> Companion:
+    return Companion(
+        lambda transaction, _: transaction.put(mark, UsedToken.token_hash.does_not_exist()),
+        lambda met: None if met.version == mark.version else _token_used(),
+    )
 
 
 def _token_used() -> TokenUsed:
@@ -366,9 +387,17 @@ def check_size(bucket: Bucket, size: int) -> None:
         raise TooLarge(f"bucket {bucket.name} takes objects of at most {limit} bytes, and this has {size}", limit=limit)
 
 
-def new_row(principal: Principal, bucket: Bucket, name: str, content_type: str, user_metadata: str | None) -> StoredObject:
-    """A row for new bytes of `name`, whose size and checksum the caller fills in."""
-    now, version = seam.iso(seam.now()), seam.new_version()
+def new_row(
+    principal: Principal,
+    bucket: Bucket,
+    name: str,
+    content_type: str,
+    user_metadata: str | None,
+    version: str | None = None,
+    direct: bool = False,
+) -> StoredObject:
+    """A row for new bytes of `name` under a new version, unless one was chosen; the caller fills in size and checksum."""
+    now, version = seam.iso(seam.now()), version or seam.new_version()
     limit = providers.internal().max_key_bytes
     return StoredObject(
         bucket.partition,
@@ -377,7 +406,7 @@ def new_row(principal: Principal, bucket: Bucket, name: str, content_type: str, 
         version=version,
         revision=1,
         bucket=bucket.name,
-        physical_key=names.physical_key(bucket.tenant_id, bucket.name, name, version, limit),
+        physical_key=names.physical_key(bucket.tenant_id, bucket.name, name, version, limit, direct),
         content_type=content_type,
         user_metadata=user_metadata,
         created_at=now,

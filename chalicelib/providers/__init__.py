@@ -38,6 +38,22 @@ class Part:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class ListedPart(Part):
+    """A part as the provider lists it: with its `size` in bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a client has put by itself: `size` bytes of `content_type`, and the first of them."""
+
+    size: int
+    content_type: str
+    start: bytes
+
+
 class Provider(Protocol):
     """The smallest contract that works. All methods raise StorageUnavailable when the storage cannot answer."""
 
@@ -81,6 +97,12 @@ class Presigner(Protocol):
     def presign_put(self, key: str, expires_in: int, headers: Mapping[str, str]) -> str:
         """A URL that takes one PUT carrying exactly `headers`, for `expires_in` seconds."""
 
+    def presign_part(self, key: str, upload_id: str, number: int, length: int, expires_in: int) -> str:
+        """A URL that takes part `number` of a multipart upload by PUT, of exactly `length` bytes, for `expires_in` seconds."""
+
+    def inspect(self, key: str, length: int) -> Inspected | None:
+        """Size, type and the first `length` bytes of an object in one look, or None when there is none."""
+
 
 @runtime_checkable
 class Multipart(Protocol):
@@ -100,11 +122,17 @@ class Multipart(Protocol):
     def copy_part(self, key: str, upload_id: str, number: int, source: str, offset: int, length: int) -> Part:
         """Store a range of the object `source` as part `number`."""
 
+    def list_parts(self, key: str, upload_id: str) -> Sequence[ListedPart]:
+        """The parts that are stored, by number; raises BytesMissing when there is no such upload."""
+
     def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
         """Make the object of its parts, in order; a second call after success succeeds."""
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Give up the upload and free its parts; aborting one that is gone succeeds."""
+
+    def abort_all(self, key: str) -> int:
+        """Give up every unfinished upload to exactly this key, known by its id or not; gives their number."""
 
 
 @lru_cache(maxsize=1)

@@ -1,28 +1,33 @@
 """Objects as files under one root, for a machine without S3.
 
-    {root}/objects/{key}     an object; a key's segments are folders
-    {root}/staging/{random}  a write under way, on the same file system so that the rename is atomic
+    {root}/objects/{key}                    an object; a key's segments are folders
+    {root}/staging/{random}                 a write under way, on the same file system so that the rename is atomic
+    {root}/parts/{upload}/key               the key that a multipart upload is for
+    {root}/parts/{upload}/{number}.{etag}   one of its parts, by number and the SHA-256 of its bytes
 
 A write is a file that is synced, renamed into place and its folder synced: after a power cut the object is
-whole or absent. A segment that a file system would take for something else (empty, `.`, `..`) or that starts
-with the escape itself is stored with a leading `%`, so that different keys never share a file and none
-leaves the root. Needs: read, write and search permission on the root.
+whole or absent. A multipart upload ends the same way, its parts joined in staging. A segment that a file system would
+take for something else (empty, `.`, `..`) or that starts with the escape itself is stored with a leading `%`, so that
+different keys never share a file and none leaves the root. Needs: read, write and search permission on the root.
 """
 
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO
 
 from chalicelib.errors import BytesMissing, StorageUnavailable
-from chalicelib.providers import Listed, Stat
+from chalicelib.providers import Listed, ListedPart, Part, Stat
 
 ESCAPE = "%"
 _PIECE = 1 << 20
+_KEY_FILE = "key"
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def _file_segment(segment: str) -> str:
@@ -38,19 +43,22 @@ class Filesystem:
 
     # PATH_MAX is 4096 on Linux, 1024 on macOS; S3's limit keeps keys portable between providers.
     max_key_bytes = 1024
+    # A folder takes parts of any size and number; below this, files would cost more than joining chunks does.
+    min_part_bytes = 64 << 10
+    max_part_bytes = 5 << 30
+    max_parts = 1_000_000
 
     def __init__(self, root: str) -> None:
         base = Path(root).resolve()
-        self._objects, self._staging = base / "objects", base / "staging"
+        self._objects, self._staging, self._parts = base / "objects", base / "staging", base / "parts"
         with _answering():
             self._objects.mkdir(parents=True, exist_ok=True)
             self._staging.mkdir(exist_ok=True)
+            self._parts.mkdir(exist_ok=True)
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
         with _answering(), self._staged() as staged:
-            with open(staged, "xb") as file:
-                file.write(body)
-                _sync(file)
+            _write(staged, [body])
             self._publish(staged, key)
 
     def read(self, key: str, offset: int, length: int) -> bytes:
@@ -96,11 +104,92 @@ class Filesystem:
 
     def copy(self, source: str, target: str) -> None:
         with self._looking(), self._staged() as staged:
-            with open(self._path(source), "rb") as original, open(staged, "xb") as file:
-                while piece := original.read(_PIECE):
-                    file.write(piece)
-                _sync(file)
+            _write(staged, _pieces(self._path(source)))
             self._publish(staged, target)
+
+    # ---- Multipart -----------------------------------------------------------------------------------
+    def create_multipart(self, key: str, content_type: str) -> str:
+        upload_id = secrets.token_hex(16)
+        with _answering():
+            folder = self._parts / upload_id
+            folder.mkdir()
+            _write(folder / _KEY_FILE, [key.encode()])
+            _sync_folder(folder)
+            _sync_folder(self._parts)
+        return upload_id
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> Part:
+        return self._store_part(self._upload(key, upload_id), number, [body])
+
+    def copy_part(self, key: str, upload_id: str, number: int, source: str, offset: int, length: int) -> Part:
+        starts = range(offset, offset + length, _PIECE)
+        pieces = (self.read(source, start, min(_PIECE, offset + length - start)) for start in starts)
+        return self._store_part(self._upload(key, upload_id), number, pieces)
+
+    def _store_part(self, folder: Path, number: int, pieces: Iterable[bytes]) -> Part:
+        digest = hashlib.sha256()
+
+        def hashed() -> Iterator[bytes]:
+            for piece in pieces:
+                digest.update(piece)
+                yield piece
+
+        with self._looking(), self._staged() as staged:
+            _write(staged, hashed())
+            stored = folder / f"{number:07d}.{digest.hexdigest()}"
+            os.replace(staged, stored)
+            for earlier in folder.glob(f"{number:07d}.*"):
+                if earlier != stored:
+                    earlier.unlink(missing_ok=True)
+            _sync_folder(folder)
+        return Part(number, digest.hexdigest())
+
+    def list_parts(self, key: str, upload_id: str) -> Sequence[ListedPart]:
+        with self._looking():
+            files = [file for file in self._upload(key, upload_id).iterdir() if file.name != _KEY_FILE]
+            # Of two with one number, whose writer was killed before it removed the earlier, the later counts.
+            latest = {int(file.stem): file for file in sorted(files, key=lambda file: file.stat().st_mtime_ns)}
+            return [ListedPart(number, file.suffix[1:], file.stat().st_size) for number, file in sorted(latest.items())]
+
+    def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
+        try:
+            folder = self._upload(key, upload_id)
+        except BytesMissing:  # completed by an earlier call whose answer was lost, or aborted
+            if self.stat(key) is None:
+                raise
+            return
+        files = [folder / f"{part.number:07d}.{part.etag}" for part in sorted(parts, key=lambda part: part.number)]
+        with _answering(), self._staged() as staged:
+            _write(staged, (piece for file in files for piece in _pieces(file)))
+            self._publish(staged, key)
+        self._forget(folder)
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        with suppress(BytesMissing):
+            self._forget(self._upload(key, upload_id))
+
+    def abort_all(self, key: str) -> int:
+        with _answering():
+            unfinished = [folder for folder in self._parts.iterdir() if _text(folder / _KEY_FILE) == key]
+        for folder in unfinished:
+            self._forget(folder)
+        return len(unfinished)
+
+    def _upload(self, key: str, upload_id: str) -> Path:
+        """The folder of a multipart upload to `key`; raises BytesMissing."""
+        folder = self._parts / upload_id
+        with _answering():
+            if _UPLOAD_ID.fullmatch(upload_id) and _text(folder / _KEY_FILE) == key:
+                return folder
+            self._parts.stat()  # or is it the storage that is not there?
+        raise BytesMissing("there is no such multipart upload in the storage")
+
+    def _forget(self, folder: Path) -> None:
+        """Remove an upload: in one step it is none any more, and what is left of it then lies in staging."""
+        removed = self._staging / secrets.token_hex(16)
+        with _answering(), suppress(FileNotFoundError):  # removed by another
+            os.replace(folder, removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
     # ---- paths ---------------------------------------------------------------------------------------
     def _path(self, key: str) -> Path:
@@ -186,9 +275,26 @@ def _make_folders(folder: Path) -> list[Path]:
     return made
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    """Make a new file of `pieces` that outlasts a power cut."""
+    with open(path, "xb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_bytes().decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _sync_folder(folder: Path) -> None:

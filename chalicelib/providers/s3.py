@@ -2,11 +2,13 @@
 
     {bucket}/{key}     an object
 
-Needs s3:GetObject, s3:PutObject, s3:ListBucket, s3:AbortMultipartUpload, and s3:DeleteObject where garbage is
-collected. No checksum header is sent unless asked for (since boto3 1.36 the default ones are refused by R2,
-B2 and others): SigV4 signs the body's SHA-256, which every server that checks signatures enforces.
+Needs s3:GetObject, s3:PutObject, s3:ListBucket, s3:AbortMultipartUpload, s3:ListMultipartUploadParts,
+s3:ListBucketMultipartUploads, and s3:DeleteObject where garbage is collected. No checksum header is sent unless asked
+for (since boto3 1.36 the default ones are refused by R2, B2 and others): SigV4 signs the body's SHA-256, which every
+server that checks signatures enforces.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,12 +18,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib import aws
 from chalicelib.errors import BytesMissing, StorageUnavailable
-from chalicelib.providers import Listed, Part, Stat
+from chalicelib.providers import Inspected, Listed, ListedPart, Part, Stat
 
 # AWS limits: docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 MIB = 1 << 20
 GIB = 1 << 30
 DELETE_LIMIT = 1000
+# Characters that a key may have and XML 1.0 may not (§2.2): one would spoil a DeleteObjects request for all the others.
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # A range beyond the end is told as missing bytes: the row promised them.
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload", "InvalidRange"})
 
@@ -76,31 +80,34 @@ class S3:
         return body
 
     def stat(self, key: str) -> Stat | None:
+        answer = self._head(key)
+        return Stat(answer["ContentLength"], answer["ETag"].strip('"')) if answer else None
+
+    def _head(self, key: str) -> dict[str, Any] | None:
         try:
-            answer = self._call("HeadObject", Key=key)
+            return self._call("HeadObject", Key=key)
         except BytesMissing:
             # A HEAD has no body to tell a missing object from a missing bucket, and the two must not be confused.
             self._call("ListObjectsV2", Prefix=key, MaxKeys=1)
             return None
-        return Stat(answer["ContentLength"], answer["ETag"].strip('"'))
 
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
         left: dict[str, str] = {}
-        for start in range(0, len(keys), DELETE_LIMIT):
-            batch = [{"Key": key} for key in keys[start : start + DELETE_LIMIT]]
+        together = [key for key in keys if not _NOT_IN_XML.search(key)]
+        for key in keys:
+            if _NOT_IN_XML.search(key):
+                self._call("DeleteObject", Key=key)
+        for start in range(0, len(together), DELETE_LIMIT):
+            batch = [{"Key": key} for key in together[start : start + DELETE_LIMIT]]
             answer = self._call("DeleteObjects", Delete={"Objects": batch, "Quiet": True})
             left |= {error["Key"]: error.get("Code", "Unknown") for error in answer.get("Errors", ())}
         return left
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
-        page: dict[str, Any] = {"StartAfter": after} if after else {}
-        while True:
-            answer = self._call("ListObjectsV2", Prefix=prefix, **page)
-            for entry in answer.get("Contents", ()):
+        start = {"StartAfter": after} if after else {}
+        for page in self._pages("ListObjectsV2", {"ContinuationToken": "NextContinuationToken"}, Prefix=prefix, **start):
+            for entry in page.get("Contents", ()):
                 yield Listed(entry["Key"], entry["Size"])
-            if not answer.get("IsTruncated"):
-                return
-            page = {"ContinuationToken": answer["NextContinuationToken"]}
 
     # ---- Copier --------------------------------------------------------------------------------------
     def copy(self, source: str, target: str) -> None:
@@ -119,6 +126,20 @@ class S3:
         if "ContentLength" in parameters:
             parameters["ContentLength"] = int(parameters["ContentLength"])
         return str(self._client.generate_presigned_url("put_object", parameters, expires_in))
+
+    def presign_part(self, key: str, upload_id: str, number: int, length: int, expires_in: int) -> str:
+        part = {"Bucket": self.bucket, "Key": key, "UploadId": upload_id, "PartNumber": number, "ContentLength": length}
+        return str(self._client.generate_presigned_url("upload_part", part, expires_in))
+
+    def inspect(self, key: str, length: int) -> Inspected | None:
+        try:
+            answer = self._call("GetObject", Key=key, Range=f"bytes=0-{length - 1}")
+        except BytesMissing:  # of an empty object there is no first byte either
+            found = self._head(key)
+            return Inspected(found["ContentLength"], found["ContentType"], b"") if found else None
+        with _answering():
+            start = answer["Body"].read()
+        return Inspected(int(answer["ContentRange"].rpartition("/")[2]), answer["ContentType"], start)
 
     # ---- Multipart -----------------------------------------------------------------------------------
     def create_multipart(self, key: str, content_type: str) -> str:
@@ -139,6 +160,10 @@ class S3:
         )
         return Part(number, answer["CopyPartResult"]["ETag"])
 
+    def list_parts(self, key: str, upload_id: str) -> Sequence[ListedPart]:
+        pages = self._pages("ListParts", {"PartNumberMarker": "NextPartNumberMarker"}, Key=key, UploadId=upload_id)
+        return [ListedPart(part["PartNumber"], part["ETag"], part["Size"]) for page in pages for part in page.get("Parts", ())]
+
     def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
         listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
         try:
@@ -152,6 +177,23 @@ class S3:
             self._call("AbortMultipartUpload", Key=key, UploadId=upload_id)
         except BytesMissing:
             return
+
+    def abort_all(self, key: str) -> int:
+        markers = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+        pages = self._pages("ListMultipartUploads", markers, Prefix=key)
+        unfinished = [upload["UploadId"] for page in pages for upload in page.get("Uploads", ()) if upload["Key"] == key]
+        for upload_id in unfinished:
+            self.abort_multipart(key, upload_id)
+        return len(unfinished)
+
+    def _pages(self, operation: str, markers: Mapping[str, str], **parameters: Any) -> Iterator[dict[str, Any]]:
+        """The pages of a list that goes on at `markers`: each parameter, and where an answer tells its next value."""
+        while True:
+            answer = self._call(operation, **parameters)
+            yield answer
+            if not answer.get("IsTruncated"):
+                return
+            parameters |= {marker: answer[following] for marker, following in markers.items()}
 
 
 _PUT_PARAMETERS = {

@@ -9,14 +9,14 @@ from chalicelib.access.principals import Role
 from chalicelib.errors import Forbidden, InternalError, MethodNotAllowed, RouteNotFound, StowageError
 from chalicelib.observability import count, logger
 from chalicelib.settings import settings
-from chalicelib.surfaces.http import Request, json_answer
+from chalicelib.surfaces.http import Request
 from chalicelib.surfaces.routes import Route, Surface, named
 from chalicelib.webapp import Answer, Event, StowageApp, Stream
 
 EXPOSED_HEADERS = (
-    "Accept-Ranges, Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After, Tus-Extension, Tus-Max-Size,"
-    " Tus-Resumable, Tus-Version, Upload-Expires, Upload-Length, Upload-Metadata, Upload-Offset, x-chunk-max, x-next-cursor,"
-    " x-object-size, x-request-id"
+    "Accept-Ranges, Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After, Tus-Checksum-Algorithm,"
+    " Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Concat, Upload-Defer-Length, Upload-Expires, Upload-Length,"
+    " Upload-Metadata, Upload-Offset, x-chunk-max, x-next-cursor, x-object-size, x-request-id"
 )
 PREFLIGHT_LIFETIME = 7200  # Chromium keeps none longer
 CATCH_ALL = "/{path+}"
@@ -58,8 +58,8 @@ def _dispatcher(surface: Surface, methods: dict[str, Route]) -> Callable[[Event]
 
 def _answer(surface: Surface, methods: dict[str, Route], request: Request) -> Answer:
     try:
-        if request.method == "OPTIONS" and methods and "OPTIONS" not in methods:
-            return _preflight(methods)
+        if request.method == "OPTIONS" and methods:
+            return _preflight(methods, request)
         return _call(_route(methods, request), request)
     except StowageError as error:
         return _error_answer(surface, request, error)
@@ -75,7 +75,7 @@ def _route(methods: dict[str, Route], request: Request) -> Route:
         raise RouteNotFound("there is no such route; GET /openapi.json lists them all")
     route = methods.get(request.method)
     if route is None:
-        allowed = ", ".join([*methods, "OPTIONS"])
+        allowed = _allowed(methods)
         raise MethodNotAllowed(f"this route answers {allowed}", allow=allowed)
     return route
 
@@ -86,27 +86,31 @@ def _call(route: Route, request: Request) -> Answer:
         if route.needs_tenant and principal.role is Role.ADMIN:
             raise Forbidden("an admin key manages tenants; use a key or token of the tenant itself")
     view = named(route.view)
-    answer: Answer = view(request, request.parse(named(route.body))) if route.body else view(request)
+    answer: Answer = view(request, request.parse(named(route.body), route.optional_body)) if route.body else view(request)
     return answer
 
 
 def _error_answer(surface: Surface, request: Request, error: StowageError) -> Answer:
-    answer = json_answer(error.status, surface.render(error, request.request_id), error.headers)
+    answer = surface.render(error, request.request_id)
     if request.method == "HEAD":
         answer.body = b""
     return answer
 
 
-def _preflight(methods: dict[str, Route]) -> Answer:
-    allowed = ", ".join([*methods, "OPTIONS"])
-    return Answer(
-        204,
-        headers={
-            "Allow": allowed,
-            "Access-Control-Allow-Methods": allowed,
-            "Access-Control-Max-Age": str(PREFLIGHT_LIFETIME),
-        },
-    )
+def _preflight(methods: dict[str, Route], request: Request) -> Answer:
+    """What a browser asks beforehand, beside what a route says of itself."""
+    answer = _call(methods["OPTIONS"], request) if "OPTIONS" in methods else Answer(204)
+    allowed = _allowed(methods)
+    answer.headers |= {
+        "Allow": allowed,
+        "Access-Control-Allow-Methods": allowed,
+        "Access-Control-Max-Age": str(PREFLIGHT_LIFETIME),
+    }
+    return answer
+
+
+def _allowed(methods: dict[str, Route]) -> str:
+    return ", ".join(dict.fromkeys([*methods, "OPTIONS"]))
 
 
 def _common_headers(request: Request) -> dict[str, str]:

@@ -24,11 +24,20 @@ SINGLE_HEADERS = (
     "apikey",
     "authorization",
     "content-length",
+    "content-range",
     "content-type",
     "if-modified-since",
     "if-range",
     "if-unmodified-since",
     "range",
+    "tus-resumable",
+    "upload-checksum",
+    "upload-concat",
+    "upload-defer-length",
+    "upload-length",
+    "upload-metadata",
+    "upload-offset",
+    "x-http-method-override",
     "x-metadata",
     "x-upsert",
 )
@@ -105,11 +114,11 @@ class Request:
         in_stage_path = ".execute-api." in host
         return f"{scheme}://{host}" + (f"/{self.stage}" if in_stage_path and self.stage else "")
 
-    def parse(self, model: type[Model]) -> Model:
-        """The JSON body as `model`; raises InvalidRequest naming each field that is wrong."""
+    def parse(self, model: type[Model], optional: bool = False) -> Model:
+        """The JSON body as `model`, which may be left out if `optional`; raises InvalidRequest naming each field that is wrong."""
         from pydantic import ValidationError
 
-        document = self._json()
+        document = {} if optional and not self.body else self._json()
         try:
             return model.model_validate(document)
         except ValidationError as error:
@@ -174,6 +183,14 @@ def whole_number(text: str | None, what: str, default: int) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
         raise InvalidRequest(f"{what} is a whole number")
     return int(text)
+
+
+def natural_number(text: str | None, what: str) -> int:
+    """A number of bytes from a header that must be there; raises InvalidRequest."""
+    number = -1 if text is None else whole_number(text.strip() or "-", what, 0)
+    if number < 0:
+        raise InvalidRequest(f"{what} is given as a whole number of bytes")
+    return number
 
 
 def _multi_headers(event: Event) -> dict[str, list[str]]:

@@ -3,5 +3,6 @@
 from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
 from chalicelib.surfaces.routes import Surface
 from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
+from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
 
-SURFACES: tuple[Surface, ...] = (STORAGE, PLATFORM)
+SURFACES: tuple[Surface, ...] = (STORAGE, TUS_SURFACE, PLATFORM)

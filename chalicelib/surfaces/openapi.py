@@ -56,14 +56,18 @@ def _operation(surface: Surface, route: Route, schemas: dict[str, Any]) -> dict[
         "tags": [surface.name],
         "summary": route.summary,
         "parameters": [*_path_parameters(route.path), *map(_parameter, route.parameters)],
-        "responses": _responses(route, schemas),
+        "responses": _responses(surface, route, schemas),
     }
     if route.needs_credential:
         operation["security"] = [{"bearer": []}, {"apikey": []}]
     if route.body:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _model(route.body, schemas)}}}
+        content = {"application/json": {"schema": _model(route.body, schemas)}}
+        operation["requestBody"] = {"required": not route.optional_body, "content": content}
     elif route.raw_body:
-        operation["requestBody"] = {"required": True, "content": {route.raw_body: {"schema": {"type": "string", "format": "binary"}}}}
+        operation["requestBody"] = {
+            "required": not route.optional_body,
+            "content": {route.raw_body: {"schema": {"type": "string", "format": "binary"}}},
+        }
     return operation
 
 
@@ -86,7 +90,7 @@ def _parameter(parameter: Any) -> dict[str, Any]:
     }
 
 
-def _responses(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _responses(surface: Surface, route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, answer in route.answers.items():
         responses[str(status)] = {"description": _STATUS[status]}
@@ -100,8 +104,12 @@ def _responses(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     for status, names in sorted(codes.items()):
         responses[str(status)] = {"description": ", ".join(sorted(set(names)))}
         if route.method != "HEAD":
-            responses[str(status)]["content"] = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+            responses[str(status)]["content"] = {surface.error_type: {"schema": _error_schema(surface)}}
     return responses
+
+
+def _error_schema(surface: Surface) -> dict[str, Any]:
+    return {"$ref": _REF.format(model="Error")} if surface.error_type == "application/json" else {"type": "string"}
 
 
 def _errors(route: Route) -> tuple[type[StowageError], ...]:
@@ -125,6 +133,7 @@ _STATUS = {
     200: "Done",
     201: "Created",
     202: "Accepted: a job does it",
+    204: "Done",
     206: "The part asked for",
     302: "The bytes are at `Location`, for an hour",
     304: "The copy at hand is current",

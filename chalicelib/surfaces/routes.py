@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from chalicelib.errors import StowageError
+from chalicelib.webapp import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class Parameter:
 class Route:
     """One method of one path. `view` and `body` name a function and a Pydantic model as `module:name`.
 
-    `answers` maps each status to the TypedDict it carries (`module:name`), None where it has no JSON;
-    `errors` are what else it may answer, beside those that every route of its surface can.
+    `optional_body`: none at all is as good as `{}`. `answers` maps each status to the TypedDict it carries
+    (`module:name`), None where it has no JSON; `errors` are what else it may answer, beside those that every route can.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Route:
     summary: str
     answers: Mapping[int, str | None]
     body: str | None = None
+    optional_body: bool = False
     raw_body: str | None = None
     parameters: tuple[Parameter, ...] = ()
     errors: tuple[type[StowageError], ...] = ()
@@ -46,11 +48,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """A set of routes that share an error format: `render` gives the JSON of an error and a request id."""
+    """A set of routes that share an error format: `render` words an error, with the request's id, in `error_type`."""
 
     name: str
     routes: tuple[Route, ...]
-    render: Callable[[StowageError, str], dict[str, Any]]
+    render: Callable[[StowageError, str], Answer]
+    error_type: str = "application/json"
 
 
 @cache

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, Self, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
-from pynamodb.attributes import JSONAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import BooleanAttribute, JSONAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.connection.table import TableConnection
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
@@ -26,7 +26,7 @@ BATCH_WRITE_LIMIT = 25
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
 
-__all__ = ["JSONAttribute", "NumberAttribute", "UnicodeAttribute"]
+__all__ = ["BooleanAttribute", "JSONAttribute", "NumberAttribute", "UnicodeAttribute"]
 
 
 class ConditionFailed(Exception):

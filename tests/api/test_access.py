@@ -6,24 +6,31 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from email.utils import format_datetime
 from typing import Any
 
 import jwt
 import pytest
 
-from chalicelib import aws, seam
+from chalicelib import aws, providers, seam
 from chalicelib.access.principals import Permission, Role
 from chalicelib.core import tenants
+from chalicelib.surfaces import tus
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
+from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
 from chalicelib.tables.table import call
+from chalicelib.tables.uploads import UploadSession
 from tests.client import Answer, Client
 from tests.conftest import Clock, Tenant
 
 ROUTES = [route for surface in SURFACES for route in surface.routes]
 BY_NAME = {f"{route.method} {route.path}": route for route in ROUTES}
+TUS = TUS_SURFACE.routes
 UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
 AUDITED = "audited"
+NEW_BYTES = b"new bytes"
+METADATA = {"passport": "L01X00T47"}
 # A valid JSON body for each model that a route takes; a new model needs a line here.
 BODIES: dict[str, Callable[[str], Any]] = {
     "CreateBucket": lambda bucket: {"name": "made-" + bucket[:20]},
@@ -41,6 +48,10 @@ BODIES: dict[str, Callable[[str], Any]] = {
     "SignMany": lambda bucket: {"bucket": bucket, "paths": ["known", "absent"]},
     "Revoke": lambda bucket: {"bucket": bucket, "path": "known"},
     "SignUpload": lambda bucket: {"bucket": bucket, "path": "known", "upsert": True},
+    "BeginUpload": lambda bucket: {"bucket": bucket, "path": "known", "size": len(NEW_BYTES)},
+    "BeginDirect": lambda bucket: {"bucket": bucket, "path": "known", "size": len(NEW_BYTES)},
+    "CompleteUpload": lambda bucket: {"checksum": hashlib.sha256(NEW_BYTES).hexdigest()},
+    "ConfirmUpload": lambda bucket: {"parts": None},
 }
 
 
@@ -62,6 +73,7 @@ READ = Denials(404, 200, nobody_public=200)
 ADMIN = Denials(403, 403)
 OPEN = Denials(200, 200, 200, 200)
 FORGED = Denials(401, 401)  # a signed URL that this installation did not sign, whoever sends it
+BEGUN = Denials(404, 404)  # an upload that somebody else has begun, into whichever bucket
 # CONTRACT "Denials": what SELECT hides is 404; visible but not permitted, and INSERT, are 403; nobody at all is 401.
 EXPECTED = {
     "POST /storage/buckets": MANAGED,
@@ -92,6 +104,20 @@ EXPECTED = {
     "GET /storage/signed/{token}": FORGED,
     "HEAD /storage/signed/{token}": FORGED,
     "PUT /storage/signed/{token}": FORGED,
+    "POST /storage/upload/resumable": Denials(403, 403),
+    "POST /storage/upload/direct": Denials(403, 403),
+    "PATCH /storage/upload/{upload_id}": BEGUN,
+    "HEAD /storage/upload/{upload_id}": BEGUN,
+    "DELETE /storage/upload/{upload_id}": BEGUN,
+    "POST /storage/upload/{upload_id}/complete": BEGUN,
+    "POST /storage/upload/{upload_id}/confirm": BEGUN,
+    "GET /storage/upload/{upload_id}/parts": BEGUN,
+    "OPTIONS /storage/v1/upload/tus": Denials(204, 204, 204, 204),
+    "POST /storage/v1/upload/tus": Denials(403, 403),
+    "PATCH /storage/v1/upload/tus/{upload_id}": BEGUN,
+    "HEAD /storage/v1/upload/tus/{upload_id}": BEGUN,
+    "DELETE /storage/v1/upload/tus/{upload_id}": BEGUN,
+    "POST /storage/v1/upload/tus/{upload_id}": BEGUN,
     "GET /health": OPEN,
     "GET /openapi.json": OPEN,
     "GET /jobs/{job_id}": Denials(404, 404),
@@ -109,19 +135,20 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Ids:
-    """What a request names: a tenant, its bucket, its job, one of its keys, a policy, and a signed URL's token."""
+    """What a request names: a tenant, its bucket, its job, one of its keys, a policy, an upload, and a signed URL's token."""
 
     tenant_id: str
     bucket: str
     job_id: str
     key_id: str
     policy_id: str
+    upload_id: str
     token: str = "e30." + "A" * 43
 
 
 @dataclass(frozen=True)
 class Known:
-    """A tenant with object `known` in bucket `bucket`, and a job."""
+    """A tenant with object `known` in bucket `bucket`, a job, and an upload over that object."""
 
     tenant: Tenant
     ids: Ids
@@ -133,7 +160,8 @@ class Known:
         listed = [service("GET", path).json() for path in ("/storage/buckets", f"/storage/objects/{bucket}")]
         keys = sorted(row.key_id for row in tenants.keys_of(self.ids.tenant_id))
         policies = [service("GET", f"/storage/policies/bucket/{each}").json() for each in (bucket, AUDITED)]
-        return [*listed, service.get(bucket, "known").body, keys, tenants.get_tenant(self.ids.tenant_id).name, policies]
+        uploads = sorted(json.dumps(row, sort_keys=True) for row in rows_of(self.ids.tenant_id, UploadSession.Meta.table_name))
+        return [*listed, service.get(bucket, "known").body, keys, tenants.get_tenant(self.ids.tenant_id).name, policies, uploads]
 
     def with_token(self, route: Route) -> Ids:
         """The ids, with a token that opens `known` for a route that takes one."""
@@ -148,9 +176,45 @@ class Known:
         return {"anon": self.tenant.anon, "user": self.tenant.user(), "user called service": self.tenant.user(role="service")}[role]
 
 
+def rows_of(named: str, table: str) -> list[dict[str, Any]]:
+    """Every row of a table that is of what is named, or names it."""
+    pages = aws.client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return [item for page in pages for item in page["Items"] if named in str(item)]
+
+
+def begun(service: Client, bucket: str, route: Route) -> str:
+    """An upload over object `known` to which `route` is the very next thing to do."""
+    wanted = {"bucket": bucket, "path": "known", "size": len(NEW_BYTES)}
+    if route in TUS:
+        answer = service("POST", "/storage/v1/upload/tus", headers={"tus-resumable": tus.VERSION} | creation_headers(bucket))
+        assert answer.status == 201, answer.body
+        return answer.headers["location"].rpartition("/")[2]
+    if route.path.endswith(("/parts", "/confirm")):
+        in_parts = {"parts": 1} if route.path.endswith("/parts") else {}
+        upload_id = str(service("POST", "/storage/upload/direct", wanted | in_parts).json()["upload_id"])
+        if not in_parts:
+            session = UploadSession.read(upload_id, UploadSession.SESSION)
+            assert session is not None
+            providers.internal().put(session.physical_key, NEW_BYTES, "application/octet-stream")
+        return upload_id
+    upload_id = str(service("POST", "/storage/upload/resumable", wanted | {"user_metadata": METADATA}).json()["upload_id"])
+    if route.path.endswith("/complete"):
+        assert service("PATCH", f"/storage/upload/{upload_id}", NEW_BYTES, {"upload-offset": "0"}).status == 200
+    return upload_id
+
+
+def creation_metadata(bucket: str) -> dict[str, str]:
+    return {"bucket": bucket, "filename": "known", "metadata": json.dumps(METADATA)}
+
+
+def creation_headers(bucket: str) -> dict[str, str]:
+    pairs = (f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in creation_metadata(bucket).items())
+    return {"upload-length": str(len(NEW_BYTES)), "upload-metadata": ",".join(pairs)}
+
+
 @pytest.fixture
-def known(new_tenant: Any) -> Callable[[str], Known]:
-    """Makes a tenant with a bucket of the given visibility."""
+def known(new_tenant: Any, route: Route) -> Callable[[str], Known]:
+    """Makes a tenant with a bucket of the given visibility, and what the route names."""
 
     def make(visibility: str) -> Known:
         tenant: Tenant = new_tenant("one of many tenants")
@@ -163,7 +227,8 @@ def known(new_tenant: Any) -> Callable[[str], Known]:
         tenant.service.bucket(AUDITED)  # who could upload to some name may sign for all, so the other bucket has no policy
         policy = {"bucket": AUDITED, "name": "auditors", "operation": "UPDATE", "definition": "auth_role() = 'auditor'"}
         policy_id = tenant.service("POST", "/storage/policies", policy).json()["id"]
-        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id), custom_key)
+        upload_id = begun(tenant.service, bucket, route)
+        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id, upload_id), custom_key)
 
     return make
 
@@ -176,20 +241,33 @@ def default_tenant(choose: Callable[[str, str], None]) -> Callable[[str], None]:
 
 def send(client: Client, route: Route, ids: Ids, **headers: str) -> Answer:
     """A well-formed request to `route`."""
-    return client(route.method, *_request(route, ids), headers)
+    path, body, own = _request(route, ids)
+    return client(route.method, path, body, own | headers)
 
 
-def _request(route: Route, ids: Ids) -> tuple[str, Any]:
+def _request(route: Route, ids: Ids) -> tuple[str, Any, dict[str, str]]:
     path = route.path.replace("{path+}", "known").replace("{bucket}", ids.bucket)
     path = path.replace("{tenant_id}", ids.tenant_id).replace("{job_id}", ids.job_id).replace("{key_id}", ids.key_id)
-    path = path.replace("{policy_id}", ids.policy_id).replace("{token}", ids.token)
+    path = path.replace("{policy_id}", ids.policy_id).replace("{token}", ids.token).replace("{upload_id}", ids.upload_id)
     assert "{" not in path, f"say here what stands for the variables of {route.path}"
     body: Any = None
     if route.body:
         body = BODIES[route.body.partition(":")[2]](ids.bucket)
     elif route.raw_body:
-        body = b"new bytes"
-    return path, body
+        body = NEW_BYTES
+    return path, body, _headers(route, ids)
+
+
+def _headers(route: Route, ids: Ids) -> dict[str, str]:
+    """What a request to `route` must carry beside its credential."""
+    headers = {"tus-resumable": tus.VERSION} if route in TUS else {}
+    if route.raw_body == tus.CHUNK:
+        headers |= {"content-type": tus.CHUNK}
+    if route.method == "PATCH" and "{upload_id}" in route.path:
+        headers |= {"upload-offset": "0"}
+    if route.method == "POST" and route in TUS:
+        headers |= {"x-http-method-override": "HEAD"} if "{upload_id}" in route.path else creation_headers(ids.bucket)
+    return headers
 
 
 def test_every_route_says_here_whom_it_refuses() -> None:
@@ -278,7 +356,7 @@ NAMING = [route for route in ROUTES if route.path not in ("/storage/buckets", "/
 def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_tenant: Any, route: Route) -> None:
     theirs, stranger = known("private"), new_tenant()
     before = theirs.state()
-    unknown = Ids(UNKNOWN, "b-" + UNKNOWN, UNKNOWN, UNKNOWN, f"{UNKNOWN}.{seam.new_version()}")
+    unknown = Ids(UNKNOWN, "b-" + UNKNOWN, UNKNOWN, UNKNOWN, f"{UNKNOWN}.{seam.new_version()}", seam.new_version())
     for client in (stranger.service, stranger.anon, stranger.user()):
         assert _told(send(client, route, theirs.ids), theirs.ids) == _told(send(client, route, unknown), unknown)
     assert theirs.state() == before
@@ -287,7 +365,7 @@ def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_ten
 def _told(answer: Answer, ids: Ids) -> tuple[int, dict[str, str], str]:
     """Everything that an answer tells, but for the ids that the request named and what differs between any two."""
     text = answer.body.decode()
-    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id):
+    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id, ids.upload_id):
         text = text.replace(id_, "ID")
     told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     return answer.status, told, text.replace(answer.headers["x-request-id"], "REQUEST")
@@ -295,7 +373,6 @@ def _told(answer: Answer, ids: Ids) -> tuple[int, dict[str, str], str]:
 
 # ---- strangers -----------------------------------------------------------------------------------------
 SECRET_BODY = b"what nobody else may read " * 1187
-METADATA = {"passport": "L01X00T47"}
 
 
 @pytest.fixture
@@ -339,32 +416,46 @@ def secrets_of(there: Known) -> set[str]:
     found |= {shown[0]["version"], shown[1]["id"], str(len(SECRET_BODY)), SECRET_BODY[:20].decode(), *METADATA, *METADATA.values()}
     found |= {policy[column] for policy in policies for column in ("id", "name", "definition")}
     found |= {tenant.service_key, tenant.jwt_secret, ids.tenant_id, ids.bucket, ids.job_id, ids.key_id, "one of many tenants"}
+    session: Any = UploadSession.read(ids.upload_id, UploadSession.SESSION)
+    ends = seam.at(session.expires_at)
+    found |= {ids.upload_id, session.physical_key, seam.iso(ends), format_datetime(ends, usegmt=True)} | {session.label} - {None}
     return found - {"known"}
 
 
-def rows_of(there: Known) -> dict[str, list[str]]:
+def all_rows_of(there: Known) -> dict[str, list[str]]:
     """Every row of every table that is a tenant's or names anything of it."""
     bucket_id = there.ids.policy_id.partition(".")[0]
     found: dict[str, list[str]] = {}
     for table in call("ListTables")["TableNames"]:
-        pages = aws.client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
-        texts = [json.dumps(item, sort_keys=True, default=str) for page in pages for item in page["Items"]]
-        found[table] = sorted(text for text in texts if there.ids.tenant_id in text or bucket_id in text)
+        rows = [*rows_of(there.ids.tenant_id, table), *rows_of(bucket_id, table), *rows_of(there.ids.upload_id, table)]
+        found[table] = sorted({json.dumps(row, sort_keys=True, default=str) for row in rows})
     return found
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
 def test_a_stranger_is_told_nothing_and_changes_nothing(guarded: Known, new_tenant: Any, route: Route) -> None:
-    secrets, before = secrets_of(guarded), rows_of(guarded)
+    secrets, before = secrets_of(guarded), all_rows_of(guarded)
     assert sum(map(len, before.values())) >= 10
     for who, client in strangers(guarded, new_tenant()).items():
         answer = send(client, route, guarded.ids)
-        sent = str(_request(route, guarded.ids))
-        told = repr(answer.headers) + answer.body.decode()
+        path, body, headers = _request(route, guarded.ids)
+        sent = str((path, body, headers, creation_metadata(guarded.ids.bucket) if "upload-metadata" in headers else None))
+        told = (repr(answer.headers) + answer.body.decode()).replace(answer.headers["x-request-id"], "")  # random: it may hold any digits
         assert answer.status < 500, who
         assert not [secret for secret in secrets if secret in told and secret not in sent], who
         assert "x-object-size" not in answer.headers, who
-    assert rows_of(guarded) == before
+    assert all_rows_of(guarded) == before
+
+
+@pytest.mark.parametrize("route", [route for route in TUS if route.method in ("PATCH", "HEAD", "DELETE")], ids=lambda route: route.method)
+def test_a_method_that_is_overridden_asks_for_no_less(guarded: Known, new_tenant: Any, route: Route) -> None:
+    overriding, before = BY_NAME["POST " + route.path], all_rows_of(guarded)
+    sent = _headers(route, guarded.ids) | {"x-http-method-override": route.method}
+    for who, client in strangers(guarded, new_tenant()).items():
+        answer, plain = send(client, overriding, guarded.ids, **sent), send(client, route, guarded.ids)
+        assert answer.status == plain.status, who
+        assert answer.status in (401, 404), who
+    assert all_rows_of(guarded) == before
 
 
 # ---- ways to carry a credential ------------------------------------------------------------------------

@@ -17,13 +17,19 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from app import app
 from chalicelib.core import tenants
 from chalicelib.errors import Unauthorized
+from chalicelib.surfaces import tus
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
+from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
 from tests.client import Client
 from tests.conftest import Tenant
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 VERBS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
+# 460 is of TUS alone (tus.io/protocols/resumable-upload "Checksum").
+PHRASES = {status.value: status.phrase for status in HTTPStatus} | {460: "Checksum Mismatch"}
+# A chunk is bytes, of whatever type TUS calls them.
+schemathesis.serializer.alias(tus.CHUNK, "application/octet-stream")
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -82,6 +88,17 @@ def test_nothing_inner_is_shown(document: dict[str, Any]) -> None:
         assert word not in text
 
 
+def test_what_tus_answers_is_declared_as_it_is(document: dict[str, Any]) -> None:
+    """Its errors are text, and what it tells else stands in headers."""
+    for route in TUS_SURFACE.routes:
+        operation = document["paths"][route.path][route.method.lower()]
+        for status, response in operation["responses"].items():
+            expected = {"text/plain": {"schema": {"type": "string"}}} if int(status) >= 400 and route.method != "HEAD" else {}
+            assert response.get("content", {}) == expected, (route.path, status)
+        if route.raw_body:
+            assert list(operation["requestBody"]["content"]) == [tus.CHUNK]
+
+
 # ---- is it true? ---------------------------------------------------------------------------------------
 def wsgi(service: Client, admin: Client) -> Callable[[dict[str, Any], StartResponse], Iterable[bytes]]:
     """The API as a WSGI application, by the same proxy events as everywhere; the raw path as the client sent it."""
@@ -95,7 +112,7 @@ def wsgi(service: Client, admin: Client) -> Callable[[dict[str, Any], StartRespo
         answer = client(environ["REQUEST_METHOD"], environ["REQUEST_URI"], body, headers)
         sent = [(name, value) for name, value in answer.headers.items() if name != "content-length"]
         length = answer.headers.get("content-length", str(len(answer.body)))
-        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", [*sent, ("content-length", length)])
+        start_response(f"{answer.status} {PHRASES[answer.status]}", [*sent, ("content-length", length)])
         return [answer.body]
 
     return application
@@ -132,16 +149,58 @@ CASES = [
 ]
 
 
+def in_chunks(client: Client) -> str:
+    """An upload that was begun."""
+    return str(client("POST", "/storage/upload/resumable", {"bucket": "0", "path": "new", "size": 3}).json()["upload_id"])
+
+
+def all_there(client: Client) -> str:
+    """An upload that lacks nothing but its end."""
+    upload_id = in_chunks(client)
+    assert client("PATCH", f"/storage/upload/{upload_id}", b"abc", {"Upload-Offset": "0"}).status == 200
+    return upload_id
+
+
+def complete(client: Client) -> str:
+    """An upload that has become an object."""
+    upload_id = all_there(client)
+    assert client("POST", f"/storage/upload/{upload_id}/complete").status == 200
+    return upload_id
+
+
+def direct(client: Client) -> str:
+    """A direct upload in parts."""
+    return str(client("POST", "/storage/upload/direct", {"bucket": "0", "path": "new", "size": 3, "parts": 1}).json()["upload_id"])
+
+
+def by_tus(client: Client) -> str:
+    """An upload that becomes an object with its last byte."""
+    headers = {"Tus-Resumable": tus.VERSION, "Upload-Length": "3", "Upload-Metadata": "bucket MA==,filename bmV3"}
+    return client("POST", "/storage/v1/upload/tus", headers=headers).headers["location"].rpartition("/")[2]
+
+
+UPLOADS = (in_chunks, all_there, complete, direct, by_tus)
+
+
 @pytest.mark.parametrize(("route", "mode"), CASES)
 def test_every_answer_is_one_that_the_document_declares(described: Any, tenant: Tenant, route: Route, mode: GenerationMode) -> None:
     operation = described[route.path.replace("+}", "}")][route.method]
     there = {"bucket": "a", "path": "0", "tenant_id": tenant.tenant_id}
 
     @BOUNDED
-    @given(case=operation.as_strategy(generation_mode=mode), of_something_there=st.booleans())
-    def ask(case: Any, of_something_there: bool) -> None:
+    @given(case=operation.as_strategy(generation_mode=mode), of_something_there=st.booleans(), begin=st.sampled_from(UPLOADS))
+    def ask(case: Any, of_something_there: bool, begin: Callable[[Client], str]) -> None:
         if of_something_there:
-            case.path_parameters = {name: there.get(name, value) for name, value in case.path_parameters.items()}
+            upload = {"upload_id": begin(tenant.service)} if "upload_id" in case.path_parameters else {}
+            case.path_parameters = {name: (there | upload).get(name, value) for name, value in case.path_parameters.items()}
         case.call_and_validate(checks=CHECKS)
 
     ask()
+
+
+def test_a_body_that_may_be_left_out_is_not_required(document: dict[str, Any], tenant: Tenant) -> None:
+    tenant.service.bucket("0")
+    assert tenant.service("POST", f"/storage/upload/{all_there(tenant.service)}/complete").status == 200
+    assert tenant.service("HEAD", f"/storage/v1/upload/tus/{by_tus(tenant.service)}", headers={"Tus-Resumable": tus.VERSION}).status == 200
+    for path in ("/storage/upload/{upload_id}/complete", "/storage/upload/{upload_id}/confirm", "/storage/v1/upload/tus"):
+        assert not document["paths"][path]["post"]["requestBody"]["required"], path

@@ -476,14 +476,14 @@ def test_an_overwrite_of_what_is_deleted_meanwhile_is_the_uploaders_own(world: W
     world.allow("INSERT", OWN)
     world.allow("UPDATE", "true")
     assert world.ada.put("b", "a", BODY).status == 201
-    before, write = world.info("a"), objects._put_once
+    before, write = world.info("a"), objects._put
 
     def once_it_is_deleted(*arguments: Any) -> None:
         monkeypatch.undo()
         world.service.delete("b", "a")
         write(*arguments)
 
-    monkeypatch.setattr(objects, "_put_once", once_it_is_deleted)
+    monkeypatch.setattr(objects, "_put", once_it_is_deleted)
     assert world.bob.put("b", "a", BODY).status == 201
     after = world.info("a")
     assert after["owner_id"] == BOB

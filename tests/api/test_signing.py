@@ -581,7 +581,7 @@ def test_an_upload_token_uploads_once(digits: Client, nobody: Client) -> None:
     token = upload_token(digits, "folder/new ü")
     answer = put(nobody, token, BODY, "text/plain", x_metadata=base64.b64encode(b'{"k": 1}').decode())
     assert (answer.status, answer.json()["name"]) == (201, "folder/new ü")
-    assert answer.json().keys() == {"id", "name", "size", "content_type", "checksum", "version"}
+    assert answer.json().keys() == {"id", "name", "size", "content_type", "checksum", "checksum_state", "version"}
     assert digits.get("b", "folder/new ü").body == BODY
     shown = digits("GET", f"/storage/object-info/b/{quote('folder/new ü')}").json()
     assert (shown["user_metadata"], shown["owner_id"], shown["content_type"]) == ({"k": 1}, None, "text/plain")

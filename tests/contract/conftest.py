@@ -34,7 +34,7 @@ class Storage:
 
 S3_CAPABILITIES = frozenset([Copier, Presigner, Multipart])
 STORAGES = (
-    Storage("filesystem", frozenset([Copier])),
+    Storage("filesystem", frozenset([Copier, Multipart])),
     Storage("s3_on_ministack", S3_CAPABILITIES, verifies_urls=True),
     Storage("s3_on_moto", S3_CAPABILITIES, refuses_small_parts=True),
 )

@@ -2,6 +2,8 @@
 
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import BytesMissing, StorageUnavailable
-from chalicelib.providers import Copier, Listed, Multipart, Part, Presigner, Provider
+from chalicelib.providers import Copier, Inspected, Listed, ListedPart, Multipart, Part, Presigner, Provider
 from tests.contract.conftest import STORAGES, Storage
 from tests.contract.keys import NASTY_NAMES, fresh_folder, object_names, physical
 
@@ -300,6 +302,35 @@ def test_a_presigned_get_without_disposition_has_none(presigner: Any, key: str) 
         assert answer.headers["Content-Disposition"] is None
 
 
+@pytest.mark.parametrize("name", ["a b+c", "ünï/🙂", "x%2Fy", "p//q", "plain"])
+def test_an_inspection_tells_size_type_and_the_first_bytes(presigner: Any, folder: str, name: str) -> None:
+    presigner.put(f"{folder}{name}~1", BODY, "text/csv; charset=utf-8")
+    assert presigner.inspect(f"{folder}{name}~1", 10) == Inspected(len(BODY), "text/csv; charset=utf-8", BODY[:10])
+
+
+@pytest.mark.parametrize("length", [1, len(BODY) - 1, len(BODY), len(BODY) + 1, 10 * len(BODY)])
+def test_an_inspection_gives_as_many_bytes_as_there_are(presigner: Any, key: str, length: int) -> None:
+    presigner.put(key, BODY, TEXT)
+    assert presigner.inspect(key, length) == Inspected(len(BODY), TEXT, BODY[:length])
+
+
+def test_an_empty_object_is_inspected_as_empty(presigner: Any, key: str) -> None:
+    presigner.put(key, b"", TEXT)
+    assert presigner.inspect(key, 512) == Inspected(0, TEXT, b"")
+
+
+def test_what_is_not_there_is_inspected_as_none(presigner: Any, folder: str) -> None:
+    presigner.put(folder + "a/b", BODY, TEXT)
+    assert presigner.inspect(folder + "a", 512) is None
+    assert presigner.inspect(folder + "never", 512) is None
+
+
+def test_what_was_put_together_is_inspected_under_the_type_that_it_began_with(presigner: Any, key: str) -> None:
+    upload = presigner.create_multipart(key, "image/png")
+    presigner.complete_multipart(key, upload, [presigner.upload_part(key, upload, 1, BODY)])
+    assert presigner.inspect(key, 4) == Inspected(len(BODY), "image/png", BODY[:4])
+
+
 # ---- Multipart ---------------------------------------------------------------------------------------------------
 def test_an_object_is_made_of_its_parts_in_order(multipart: Any, key: str) -> None:
     upload = multipart.create_multipart(key, TEXT)
@@ -393,6 +424,104 @@ def test_a_part_with_the_wrong_etag_is_refused(multipart: Any, key: str) -> None
     assert whole(multipart, key) == b"body"
 
 
+def test_parts_are_listed_by_number_with_etag_and_size(multipart: Any, folder: str) -> None:
+    key, source = folder + "target", folder + "source"
+    multipart.put(source, BODY, TEXT)
+    upload = multipart.create_multipart(key, TEXT)
+    assert list(multipart.list_parts(key, upload)) == []
+    made = {
+        number: multipart.upload_part(key, upload, number, body)
+        for number, body in ((10, b"ten"), (2, b""), (9999, b"last"), (1, b"one!"), (100, b"x"))
+    }
+    made[11] = multipart.copy_part(key, upload, 11, source, 5, 7)
+    sizes = {1: 4, 2: 0, 10: 3, 11: 7, 100: 1, 9999: 4}
+    assert list(multipart.list_parts(key, upload)) == [ListedPart(number, made[number].etag, size) for number, size in sizes.items()]
+
+
+def test_a_part_that_was_replaced_is_listed_once_as_it_is_now(multipart: Any, key: str) -> None:
+    upload = multipart.create_multipart(key, TEXT)
+    multipart.upload_part(key, upload, 1, b"first")
+    again = multipart.upload_part(key, upload, 1, b"again!")
+    assert list(multipart.list_parts(key, upload)) == [ListedPart(1, again.etag, 6)]
+    same = multipart.upload_part(key, upload, 1, b"again!")
+    assert same == again
+    assert list(multipart.list_parts(key, upload)) == [ListedPart(1, again.etag, 6)]
+
+
+def test_an_object_is_made_of_its_parts_as_they_are_listed(multipart: Any, key: str) -> None:
+    upload = multipart.create_multipart(key, TEXT)
+    multipart.upload_part(key, upload, 2, b"end")
+    multipart.upload_part(key, upload, 1, b"a" * multipart.min_part_bytes)
+    multipart.complete_multipart(key, upload, multipart.list_parts(key, upload))
+    assert whole(multipart, key) == b"a" * multipart.min_part_bytes + b"end"
+
+
+def test_two_uploads_of_one_key_have_parts_of_their_own(multipart: Any, key: str) -> None:
+    first, second = multipart.create_multipart(key, TEXT), multipart.create_multipart(key, TEXT)
+    assert first != second
+    multipart.upload_part(key, first, 1, b"first")
+    part = multipart.upload_part(key, second, 1, b"second")
+    assert [part.size for part in multipart.list_parts(key, first)] == [5]
+    multipart.complete_multipart(key, second, [part])
+    assert whole(multipart, key) == b"second"
+    assert [part.size for part in multipart.list_parts(key, first)] == [5]
+    multipart.abort_multipart(key, first)
+    assert whole(multipart, key) == b"second"
+
+
+def test_parts_of_an_upload_that_there_is_not_are_bytes_missing(multipart: Any, folder: str) -> None:
+    key = folder + "a"
+    completed, aborted = (multipart.create_multipart(key, TEXT) for _ in range(2))
+    multipart.complete_multipart(key, completed, [multipart.upload_part(key, completed, 1, b"body")])
+    multipart.upload_part(key, aborted, 1, b"body")
+    multipart.abort_multipart(key, aborted)
+    for upload in ("0" * 32, completed, aborted):
+        with pytest.raises(BytesMissing):
+            multipart.list_parts(key, upload)
+
+
+def test_the_object_is_whole_however_many_complete_it_at_once(multipart: Any, key: str) -> None:
+    upload = multipart.create_multipart(key, TEXT)
+    parts = [multipart.upload_part(key, upload, number, b"%d" % number * multipart.min_part_bytes) for number in (1, 2)]
+
+    def complete(_: int) -> None:
+        with suppress(StorageUnavailable):  # the parts went while it was at them: told to try again
+            multipart.complete_multipart(key, upload, parts)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(complete, range(6)))
+    multipart.complete_multipart(key, upload, parts)
+    assert whole(multipart, key) == b"1" * multipart.min_part_bytes + b"2" * multipart.min_part_bytes
+
+
+@pytest.mark.parametrize("name", ["plain", "a b+ü%2F🙂//x", "amp&amp;<tag>'"])
+def test_every_unfinished_upload_to_a_key_is_aborted_and_no_other(multipart: Any, folder: str, name: str) -> None:
+    key = folder + name
+    others = [key + "2", key + "/x", key[:-1], folder + "other", key.upper()]
+    kept = {other: multipart.create_multipart(other, TEXT) for other in others}
+    unfinished = [multipart.create_multipart(key, TEXT) for _ in range(3)]
+    multipart.upload_part(key, unfinished[0], 1, b"body")
+    assert multipart.abort_all(key) == 3
+    for upload in unfinished:
+        with pytest.raises(BytesMissing):
+            multipart.list_parts(key, upload)
+    assert multipart.stat(key) is None
+    assert multipart.abort_all(key) == 0
+    for other, upload in kept.items():
+        assert list(multipart.list_parts(other, upload)) == []
+        assert multipart.abort_all(other) == 1
+
+
+def test_there_is_nothing_to_abort_where_nothing_began_or_all_is_finished(multipart: Any, key: str) -> None:
+    assert multipart.abort_all(key) == 0
+    multipart.put(key, b"old", TEXT)
+    assert multipart.abort_all(key) == 0
+    upload = multipart.create_multipart(key, TEXT)
+    multipart.complete_multipart(key, upload, [multipart.upload_part(key, upload, 1, b"body")])
+    assert multipart.abort_all(key) == 0
+    assert whole(multipart, key) == b"body"
+
+
 def test_a_part_below_the_minimum_is_refused_unless_it_is_the_last(strict_multipart: Any, key: str) -> None:
     upload = strict_multipart.create_multipart(key, TEXT)
     small = bytes(strict_multipart.min_part_bytes - 1)
@@ -406,3 +535,13 @@ def test_the_limits_of_parts_make_an_object_of_at_least_48_gib_possible(multipar
     sizes = [multipart.min_part_bytes, multipart.max_part_bytes, multipart.max_part_bytes * multipart.max_parts]
     assert all(smaller < larger for smaller, larger in pairwise(sizes))
     assert multipart.min_part_bytes * multipart.max_parts >= 48 << 30
+
+
+@pytest.mark.parametrize("name", ["a\uffff", "a\ufffe", "\U0010ffff\uffff/b"])
+def test_a_key_that_xml_cannot_hold_is_deleted_with_the_others(provider: Provider, folder: str, name: str) -> None:
+    """One request deletes many keys, and must not fail for the sake of one."""
+    keys = [folder + "first", folder + name, folder + "last"]
+    for key in keys:
+        provider.put(key, b"x", TEXT)
+    assert provider.delete(keys) == {}
+    assert [provider.stat(key) for key in keys] == [None, None, None]

@@ -14,7 +14,7 @@ import pytest
 
 from chalicelib import aws
 from chalicelib.errors import StorageUnavailable
-from chalicelib.providers import Part
+from chalicelib.providers import ListedPart, Part
 from chalicelib.providers.s3 import S3
 
 BODY = b"hello, world"
@@ -104,6 +104,108 @@ def test_a_put_of_other_bytes_is_refused(verifying: Any, key: str, signed: dict[
     assert verifying.stat(key) is None
 
 
+# ---- presigned parts -----------------------------------------------------------------------------------------------
+@pytest.fixture
+def upload(verifying: Any, key: str) -> str:
+    """A multipart upload to `key`."""
+    return str(verifying.create_multipart(key, "text/plain"))
+
+
+def listed(verifying: Any, key: str, upload: str) -> list[tuple[int, int]]:
+    return [(part.number, part.size) for part in verifying.list_parts(key, upload)]
+
+
+@pytest.mark.parametrize("body", [BODY, b"x", b""])
+def test_a_presigned_part_is_stored(verifying: Any, key: str, upload: str, body: bytes) -> None:
+    url = verifying.presign_part(key, upload, 2, len(body), 60)
+    assert call("PUT", url, body, {"Content-Length": str(len(body))}) == 200
+    [part] = verifying.list_parts(key, upload)
+    assert (part.number, part.size, part.etag.strip('"')) == (2, len(body), hashlib.md5(body).hexdigest())
+    verifying.complete_multipart(key, upload, [part])
+    assert verifying.read(key, 0, len(body)) == body
+
+
+def test_a_part_may_be_put_again(verifying: Any, key: str, upload: str) -> None:
+    """So that a client whose answer was lost goes on; the ETag tells which bytes are there."""
+    url = verifying.presign_part(key, upload, 1, len(BODY), 60)
+    for body in (BODY, BODY[::-1]):
+        assert call("PUT", url, body, {"Content-Length": str(len(body))}) == 200
+    verifying.complete_multipart(key, upload, verifying.list_parts(key, upload))
+    assert verifying.read(key, 0, len(BODY)) == BODY[::-1]
+
+
+@pytest.mark.parametrize("body", [b"", BODY[:-1], BODY + b"!", BODY * 1000], ids=["none", "shorter", "longer", "much longer"])
+def test_a_part_of_another_length_is_refused(verifying: Any, key: str, upload: str, body: bytes) -> None:
+    url = verifying.presign_part(key, upload, 1, len(BODY), 60)
+    assert call("PUT", url, body, {"Content-Length": str(len(body))}) == 403
+    assert listed(verifying, key, upload) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("partNumber=1&", "partNumber=2&"), ("X-Amz-Expires=60", "X-Amz-Expires=600"), ("content-length%3Bhost", "host")]
+)
+def test_a_url_of_a_part_that_was_edited_is_refused(verifying: Any, key: str, upload: str, old: str, new: str) -> None:
+    url = verifying.presign_part(key, upload, 1, len(BODY), 60)
+    assert old in url
+    assert call("PUT", url.replace(old, new), BODY, {"Content-Length": str(len(BODY))}) == 403
+    assert listed(verifying, key, upload) == []
+
+
+def test_a_url_of_a_part_opens_no_other_upload_and_no_other_key(verifying: Any, key: str, upload: str) -> None:
+    other, of_other_key = verifying.create_multipart(key, "text/plain"), verifying.create_multipart(key + "b", "text/plain")
+    url = verifying.presign_part(key, upload, 1, len(BODY), 60)
+    assert upload in url
+    length = {"Content-Length": str(len(BODY))}
+    assert call("PUT", url.replace(upload, other), BODY, length) == 403
+    assert call("PUT", url.replace(key, key + "b").replace(upload, of_other_key), BODY, length) == 403
+    for each, of in ((upload, key), (other, key), (of_other_key, key + "b")):
+        assert listed(verifying, of, each) == []
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+def test_a_url_of_a_part_neither_lists_nor_ends_the_upload(verifying: Any, key: str, upload: str, method: str) -> None:
+    verifying.upload_part(key, upload, 1, BODY)
+    url = verifying.presign_part(key, upload, 1, len(BODY), 60)
+    assert call(method, url, BODY, {"Content-Length": str(len(BODY))}) == 403
+    assert listed(verifying, key, upload) == [(1, len(BODY))]
+    assert verifying.stat(key) is None
+
+
+def test_a_part_that_comes_when_its_upload_is_over_is_refused(verifying: Any, key: str, upload: str) -> None:
+    url, length = verifying.presign_part(key, upload, 1, len(BODY), 60), {"Content-Length": str(len(BODY))}
+    verifying.complete_multipart(key, upload, [verifying.upload_part(key, upload, 1, BODY)])
+    assert call("PUT", url, BODY[::-1], length) == 404
+    assert verifying.read(key, 0, len(BODY)) == BODY
+
+
+@pytest.mark.parametrize("name", ["a b+c", "ünï/🙂", "x%2Fy", "p//q"])
+def test_a_presigned_part_reaches_its_very_key(verifying: Any, folder: str, name: str) -> None:
+    upload = verifying.create_multipart(folder + name, "text/plain")
+    url = verifying.presign_part(folder + name, upload, 1, len(BODY), 60)
+    assert call("PUT", url, BODY, {"Content-Length": str(len(BODY))}) == 200
+    verifying.complete_multipart(folder + name, upload, verifying.list_parts(folder + name, upload))
+    assert [entry.key for entry in verifying.list(folder)] == [folder + name]
+
+
+# ---- more than a page ----------------------------------------------------------------------------------------------
+def test_listing_goes_past_a_thousand_parts(verifying: Any, key: str, upload: str) -> None:
+    made = [verifying.upload_part(key, upload, number, b"%d" % number) for number in range(1, 1006)]
+    found = list(verifying.list_parts(key, upload))
+    assert found == [ListedPart(part.number, part.etag, len(str(part.number))) for part in made]
+    verifying.complete_multipart(key, upload, found)
+    assert verifying.stat(key).size == sum(part.size for part in found)
+
+
+def test_aborting_goes_past_a_thousand_uploads(verifying: Any, key: str) -> None:
+    for _ in range(1005):
+        verifying.create_multipart(key, "text/plain")
+    kept = verifying.create_multipart(key + "b", "text/plain")
+    assert verifying.abort_all(key) == 1005
+    assert verifying.abort_all(key) == 0
+    assert listed(verifying, key + "b", kept) == []
+
+
+# ---- other presigned URLs ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 def test_a_put_url_opens_nothing_else(verifying: Any, key: str, signed: dict[str, str], method: str) -> None:
     verifying.put(key, BODY, "text/plain")
@@ -128,8 +230,11 @@ def test_a_get_url_does_not_give_another_type(verifying: Any, key: str) -> None:
 def test_urls_expire(verifying: Any, key: str, signed: dict[str, str]) -> None:
     verifying.put(key + "b", BODY, "text/plain")
     put, get = verifying.presign_put(key, 1, signed), verifying.presign_get(key + "b", 1, "text/plain", "")
+    upload = verifying.create_multipart(key, "text/plain")
+    part = verifying.presign_part(key, upload, 1, len(BODY), 1)
     time.sleep(2.1)
     assert call("PUT", put, BODY, signed) == 403
+    assert call("PUT", part, BODY, {"Content-Length": str(len(BODY))}) == 403
     assert call("GET", get) == 403
     assert verifying.stat(key) is None
 
@@ -163,8 +268,11 @@ CALLS: dict[str, Callable[[S3], object]] = {
     "create_multipart": lambda s3: s3.create_multipart("a", "text/plain"),
     "upload_part": lambda s3: s3.upload_part("a", "id", 1, b""),
     "copy_part": lambda s3: s3.copy_part("a", "id", 1, "b", 0, 1),
+    "list_parts": lambda s3: s3.list_parts("a", "id"),
     "complete_multipart": lambda s3: s3.complete_multipart("a", "id", [Part(1, "etag")]),
     "abort_multipart": lambda s3: s3.abort_multipart("a", "id"),
+    "abort_all": lambda s3: s3.abort_all("a"),
+    "inspect": lambda s3: s3.inspect("a", 512),
 }
 
 

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from chalicelib import providers, workers
-from chalicelib.tables.garbage import Cursor
+from chalicelib.core import expiry, garbage
+from chalicelib.tables.garbage import Cursor, Garbage
 from chalicelib.tables.objects import StoredObject
+from chalicelib.tables.table import Table, scan, write_all
+from chalicelib.tables.uploads import UploadSession
 from infra import stack
 from infra.runner import lambda_record
 from tests.conftest import Context
@@ -63,8 +66,9 @@ class Machinery:
 
 @pytest.fixture
 def machinery(embedded: stack.EmbeddedAWS, tenant: Any) -> Machinery:
-    # Another test may have moved the clock and collected: no hour of ours is behind the collector.
-    Cursor(Cursor.HOUR, Cursor.KEY).delete()
+    # Another test may have moved the clock and collected: no hour of ours is behind the collectors.
+    for collector in (garbage.CURSOR, expiry.CURSOR):
+        Cursor(Cursor.HOUR, collector).delete()
     return Machinery(Stream(embedded, tenant.tenant_id))
 
 
@@ -76,3 +80,35 @@ def stored_keys(tenant: Any) -> Any:
         return {listed.key for listed in providers.internal().list(f"objects/{tenant.tenant_id}-")}
 
     return keys
+
+
+ALL_MODELS = (StoredObject, UploadSession, Garbage)
+
+
+@pytest.fixture
+def alone(embedded: stack.EmbeddedAWS) -> None:
+    """Tables of objects, uploads and garbage, and a bucket, in which nothing is of another test."""
+    for model in ALL_MODELS:
+        purge(model)
+    s3, bucket = embedded.client("s3"), providers.internal().bucket  # type: ignore[attr-defined]  # S3, on the embedded AWS
+    for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
+        s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    providers.internal().delete([listed.key for listed in providers.internal().list("")])
+
+
+def purge(model: type[Table]) -> None:
+    """Remove every row of a table."""
+    names = [name for name in model._key_names() if name]
+    for page in scan(model):
+        write_all([(model, {"DeleteRequest": {"Key": {name: item[name] for name in names}}}) for item in page])
+
+
+@pytest.fixture
+def everything() -> Any:
+    """What all of these hold, to be compared before and after."""
+
+    def read() -> Any:
+        rows = {model.__name__: sorted(map(str, (item for page in scan(model) for item in page))) for model in ALL_MODELS}
+        return rows | {"storage": [listed.key for listed in providers.internal().list("")]}
+
+    return read

@@ -37,6 +37,9 @@ class Refusing:
         self._real = providers.internal()
         self._refuses = refuses
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
     def delete(self, keys: list[str]) -> Mapping[str, str]:
         self._real.delete([key for key in keys if not self._refuses(key)])
         return {key: "AccessDenied" for key in keys if self._refuses(key)}
@@ -63,8 +66,11 @@ def test_a_storage_that_is_down_costs_nothing_but_time(
     clock.advance(DAY)
 
     class Down:
-        def delete(self, keys: list[str]) -> Mapping[str, str]:
-            raise StorageUnavailable("down")
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            def answer(*_: object, **__: object) -> Any:
+                raise StorageUnavailable("down")
+
+            return answer
 
     with monkeypatch.context() as patched:
         patched.setattr(providers, "internal", Down)

@@ -9,7 +9,7 @@ import pytest
 from chalicelib import aws, providers, workers
 from chalicelib.core import buckets, changes, events, garbage
 from chalicelib.settings import settings
-from chalicelib.tables.garbage import Cursor, Garbage
+from chalicelib.tables.garbage import Garbage
 from tests.conftest import Context
 
 DAY = 25 * 3600
@@ -43,7 +43,8 @@ def counts(tenant: Any, name: str = "b") -> tuple[int, int]:
 
 
 def filed(tenant: Any) -> list[Garbage]:
-    return [row for row in Garbage.scan() if row.hour != Cursor.HOUR and row.partition.startswith(tenant.tenant_id)]
+    rows = [row for row in Garbage.scan() if row.hour[:1].isdigit()]  # what lies under words is something else
+    return [row for row in rows if row.partition.startswith(tenant.tenant_id)]
 
 
 def test_counters_follow_uploads_overwrites_moves_and_deletes(tenant: Any, machinery: Any) -> None:

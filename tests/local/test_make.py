@@ -40,7 +40,7 @@ def run(project: Path, *command: str) -> "subprocess.CompletedProcess[str]":
 
 def test_help_is_the_default_and_lists_every_target(project: Path) -> None:
     shown = run(project, "make").stdout
-    assert [line.split()[1] for line in shown.splitlines()] == "help run test lint bench package deploy clean".split()  # noqa: SIM905
+    assert [line.split()[1] for line in shown.splitlines()] == "help run test lint bench cleanup package deploy clean".split()  # noqa: SIM905
 
 
 def test_without_a_suitable_python_there_is_one_clear_line(project: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.settings import PAYLOAD_LIMIT
 from infra import localdev, stack, wire
 from tests.local.conftest import STREAMED
 from tests.local.http_client import RawAnswer, RawConnection
@@ -174,6 +175,7 @@ def test_a_body_of_the_limit_is_taken_and_one_byte_more_is_413(port: int) -> Non
         answer = connection.answer()
         assert (answer.status, answer.json()["code"]) == (413, "TooLarge")
         assert answer.header("access-control-allow-origin") == "*"
+        assert answer.header("x-chunk-max") == str(PAYLOAD_LIMIT)
         assert connection.is_closed()
 
 

@@ -1,8 +1,13 @@
 """The deployed functions at work, each under its own role: the embedded AWS refuses what the role does not allow."""
 
+import base64
 import hashlib
 import json
+import ssl
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -251,6 +256,201 @@ def test_the_hourly_function_removes_garbage_that_is_due(stack: Stack, service_k
     assert report["garbage"]["left"] == {}
     assert not holds(stack, row["physical_key"])
     assert holds(stack, object_row(stack, "superseded.bin")["physical_key"])
+
+
+# ---- uploads -----------------------------------------------------------------------------------------------------
+MIB = 1 << 20
+TUS = {"Tus-Resumable": "1.0.0"}
+FOLDER = "/storage/v1/upload/tus"
+LARGE = bytes(range(256)) * (6 * MIB // 256)  # two chunks, and one part of S3's, which has at least 5 MiB
+
+
+def session_of(stack: Stack, upload_id: str) -> Row:
+    return next(row for row in stack.rows("uploads") if (row["upload_id"], row["item"]) == (upload_id, "session"))
+
+
+def create(stack: Stack, key: str, bucket: str, name: str, length: int, **headers: str) -> str:
+    """The path of a new TUS upload."""
+    told = ",".join(f"{field} {base64.b64encode(value.encode()).decode()}" for field, value in (("bucket", bucket), ("filename", name)))
+    more = {field.replace("_", "-"): value for field, value in headers.items()}
+    answer = stack.call(
+        "POST", FOLDER, key, b"", TUS | {"Upload-Metadata": told} | more | ({"Upload-Length": str(length)} if length else {})
+    )
+    assert answer.status == 201, answer.body
+    return f"{FOLDER}/{answer.headers['location'].rpartition('/')[2]}"
+
+
+def send(stack: Stack, key: str, path: str, body: bytes, **headers: str) -> None:
+    """All bytes of an upload, in chunks that a function can take."""
+    for offset in range(0, len(body), 3 * MIB):
+        sent = {"Upload-Offset": str(offset)} | (
+            TUS | {"Content-Type": "application/offset+octet-stream"} if path.startswith(FOLDER) else {}
+        )
+        answer = stack.call("PATCH", path, key, body[offset : offset + 3 * MIB], sent)
+        assert answer.status in (200, 204), answer.body
+
+
+def put(stack: Stack, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    """The status of a PUT to the storage itself."""
+    asked = urllib.request.Request(url, body, dict(headers), method="PUT")
+    context = ssl.create_default_context(cafile=str(stack.aws.certificate))
+    try:
+        with urllib.request.urlopen(asked, context=context, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def stored_bytes(stack: Stack, name: str) -> bytes:
+    found = stack.client("s3").get_object(Bucket=internal_bucket(stack), Key=object_row(stack, name)["physical_key"])
+    return bytes(found["Body"].read())
+
+
+def known_checksum(stack: Stack, key: str, path: str) -> str | None:
+    """The checksum of an object, once somebody has worked it out."""
+    shown = stack.call("GET", f"/storage/object-info/{path}", key)
+    found: str | None = shown.json()["checksum"] if shown.status == 200 else None
+    return found
+
+
+def test_an_upload_in_chunks_becomes_an_object_within_the_apis_rights(stack: Stack, service_key: str, bucket: str) -> None:
+    begun = stack.call("POST", "/storage/upload/resumable", service_key, {"bucket": bucket, "path": "chunks.bin", "size": len(LARGE)})
+    assert begun.status == 201, begun.body
+    path = f"/storage/upload/{begun.json()['upload_id']}"
+    send(stack, service_key, path, LARGE)
+    assert stack.call("HEAD", path, service_key).headers["upload-offset"] == str(len(LARGE))
+    done = stack.call("POST", f"{path}/complete", service_key, {"checksum": hashlib.sha256(LARGE).hexdigest()})
+    assert (done.status, done.json().get("checksum_state")) == (200, "known"), done.body
+    assert stored_bytes(stack, "chunks.bin") == LARGE
+
+
+def test_tus_uploads_are_begun_sent_given_up_and_joined_within_the_functions_rights(stack: Stack, service_key: str, bucket: str) -> None:
+    assert stack.call("OPTIONS", FOLDER).status == 204
+    whole = create(stack, service_key, bucket, "by tus.bin", len(LARGE))
+    send(stack, service_key, whole, LARGE)
+    assert stored_bytes(stack, "by tus.bin") == LARGE
+    given_up = create(stack, service_key, bucket, "given up.bin", len(LARGE) + 1)
+    send(stack, service_key, given_up, LARGE)
+    assert stack.call("DELETE", given_up, service_key, headers=TUS).status == 204
+    assert stack.call("HEAD", given_up, service_key, headers=TUS).status == 404
+    assert session_of(stack, given_up.rpartition("/")[2])["multipart_id"] not in unfinished(stack)
+    small = [create(stack, service_key, bucket, "part", 5, Upload_Concat="partial") for _ in range(2)]
+    for path, body in zip(small, (b"first", b"other"), strict=True):
+        send(stack, service_key, path, body)
+    large = create(stack, service_key, bucket, "part", len(LARGE), Upload_Concat="partial")
+    send(stack, service_key, large, LARGE)
+    # Copies alone are made at once by the API; what is below the storage's minimum is joined by the job worker.
+    create(stack, service_key, bucket, "joined at once.bin", 0, Upload_Concat=f"final;{large} {small[0]}")
+    create(stack, service_key, bucket, "joined by job.bin", 0, Upload_Concat=f"final;{small[0]} {small[1]}")
+    for name, body in (("joined at once.bin", LARGE + b"first"), ("joined by job.bin", b"firstother")):
+        path = f"{bucket}/{name.replace(' ', '%20')}"
+        assert eventually(lambda path=path: known_checksum(stack, service_key, path)) == hashlib.sha256(body).hexdigest()  # type: ignore[misc]
+        assert stored_bytes(stack, name) == body
+
+
+def unfinished(stack: Stack) -> set[str]:
+    """The ids of all multipart uploads that are neither completed nor given up."""
+    listed = stack.client("s3").list_multipart_uploads(Bucket=internal_bucket(stack))
+    return {upload["UploadId"] for upload in listed.get("Uploads", ())}
+
+
+def test_a_direct_upload_becomes_an_object_when_the_bucket_tells_of_it(stack: Stack, service_key: str, bucket: str) -> None:
+    digest = hashlib.sha256(b"straight in").digest()
+    for name, checksum in (("direct.bin", {}), ("promised.bin", {"checksum_sha256": digest.hex()})):
+        wanted = {"bucket": bucket, "path": name, "size": 11} | checksum
+        begun = stack.call("POST", "/storage/upload/direct", service_key, wanted)
+        assert begun.status == 201, begun.body
+        assert put(stack, begun.json()["url"], b"straight in", begun.json()["headers"]) == 200
+        assert eventually(lambda name=name: known_checksum(stack, service_key, f"{bucket}/{name}")) == digest.hex()  # type: ignore[misc]
+        assert stack.call("GET", f"/storage/object/{bucket}/{name}", service_key).body == b"straight in"
+        confirmed = stack.call("POST", f"/storage/upload/{begun.json()['upload_id']}/confirm", service_key)
+        assert (confirmed.status, confirmed.json()["name"]) == (200, name)
+
+
+def test_a_direct_upload_in_parts_is_confirmed_within_the_apis_rights(stack: Stack, service_key: str, bucket: str) -> None:
+    wanted = {"bucket": bucket, "path": "in parts.bin", "size": len(LARGE), "parts": 2}
+    begun = stack.call("POST", "/storage/upload/direct", service_key, wanted)
+    assert begun.status == 201, begun.body
+    path = f"/storage/upload/{begun.json()['upload_id']}"
+    again = stack.call("GET", f"{path}/parts?from=2&count=1", service_key).json()["parts"]
+    assert stack.call("POST", f"{path}/confirm", service_key).status == 409
+    offset = 0
+    for part in [begun.json()["parts"][0], *again]:
+        assert put(stack, part["url"], LARGE[offset : offset + part["size"]], {}) == 200
+        offset += part["size"]
+    confirmed = stack.call("POST", f"{path}/confirm", service_key)
+    assert confirmed.status == 200, confirmed.body
+    assert eventually(lambda: known_checksum(stack, service_key, f"{bucket}/in%20parts.bin")) == hashlib.sha256(LARGE).hexdigest()
+    assert stored_bytes(stack, "in parts.bin") == LARGE
+
+
+# ---- the hour ----------------------------------------------------------------------------------------------------
+def hourly(stack: Stack, **event: Any) -> Any:
+    return stack.invoke("hourly", {"source": "aws.events", "detail-type": "Scheduled Event", **event})
+
+
+def change(stack: Stack, noun: str, key: Row, **values: Any) -> None:
+    """Set attributes of a row, numbers and texts."""
+    typed = {f":{name}": {"S": value} if isinstance(value, str) else {"N": str(value)} for name, value in values.items()}
+    stack.client("dynamodb").update_item(
+        TableName=f"{stack.prefix}-{noun}",
+        Key={name: {"S": value} for name, value in key.items()},
+        UpdateExpression="SET " + ", ".join(f"#{name} = :{name}" for name in values),
+        ExpressionAttributeNames={f"#{name}": name for name in values},
+        ExpressionAttributeValues=typed,
+    )
+
+
+def test_the_hourly_function_frees_uploads_that_have_expired(stack: Stack, service_key: str, bucket: str) -> None:
+    hourly(stack)  # what other tests have given up is freed
+    path = create(stack, service_key, bucket, "abandoned.bin", 2 * len(LARGE))
+    send(stack, service_key, path, LARGE + LARGE[: 3 * MIB])  # a part, and a tail
+    upload_id = path.rpartition("/")[2]
+    session = session_of(stack, upload_id)
+    assert session["multipart_id"] in unfinished(stack)
+    assert holds(stack, session["tail_key"])
+    change(
+        stack,
+        "uploads",
+        {"upload_id": upload_id, "item": "session"},
+        expires_at=int(time.time()) - 1,
+        expiry_hour=f"{datetime.now(UTC):%Y-%m-%dT%H}",
+    )
+    assert hourly(stack, dry_run=True)["uploads"]["due"] == 1
+    report = hourly(stack)
+    assert (report["uploads"]["expired"], report["uploads"]["freed"], report["uploads"]["left"]) == (1, 1, 0), report
+    assert session["multipart_id"] not in unfinished(stack)
+    assert not holds(stack, session["tail_key"])
+    assert "expiry_hour" not in session_of(stack, upload_id)
+    assert stack.call("HEAD", path, service_key, headers=TUS).status == 410
+    assert garbage_of(stack, session["physical_key"])
+
+
+def test_the_hourly_function_puts_what_sweeps_have_found_into_quarantine_and_back(stack: Stack, service_key: str, bucket: str) -> None:
+    hourly(stack)  # the first round of both sweeps has ended
+    upload(stack, service_key, f"{bucket}/swept.bin", b"swept")
+    row, s3 = object_row(stack, "swept.bin"), stack.client("s3")
+    s3.delete_object(Bucket=internal_bucket(stack), Key=row["physical_key"])
+    orphan = row | {
+        "physical_key": row["physical_key"].rpartition("~")[0] + "~01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "version": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    }
+    s3.put_object(Bucket=internal_bucket(stack), Key=orphan["physical_key"], Body=b"nobody's")
+    for kind, found in (("missing", row), ("orphan", orphan)):
+        texts = {name: found[name] for name in ("partition", "name", "version")}
+        seen = {"first_seen": int(time.time()) - 2 * 24 * 3600, "sightings": 3}
+        change(stack, "garbage", {"hour": kind, "physical_key": found["physical_key"]}, **texts, **seen)
+        change(stack, "garbage", {"hour": "sweep", "physical_key": kind}, total=10_000)
+    report = hourly(stack)
+    assert {kind: (swept["quarantined"], swept["stopped"]) for kind, swept in report["sweeps"].items()} == {
+        "missing": (1, None),
+        "orphan": (1, None),
+    }
+    assert stack.call("GET", f"/storage/object/{bucket}/swept.bin", service_key).status == 404
+    assert [entry["name"] for entry in garbage_of(stack, orphan["physical_key"])] == ["swept.bin"]
+    s3.put_object(Bucket=internal_bucket(stack), Key=row["physical_key"], Body=b"swept")
+    assert hourly(stack)["quarantine"]["restored"] == 1
+    assert stack.call("GET", f"/storage/object/{bucket}/swept.bin", service_key).body == b"swept"
 
 
 def test_the_schedule_starts_the_hourly_function(stack: Stack) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from chalicelib.settings import PAYLOAD_LIMIT
+
 from .deployed import Stack
 
 Resources = dict[str, dict[str, Any]]
@@ -22,7 +24,7 @@ FUNCTIONS = {
     "JobWorker": "JobWorkerRole",
     "Hourly": "HourlyRole",
 }
-TABLES = ("tenants", "api-keys", "buckets", "policies", "objects", "jobs", "garbage")
+TABLES = ("tenants", "api-keys", "buckets", "policies", "objects", "jobs", "garbage", "uploads")
 DEAD_LETTERS = ("jobs-dead", "object-rows-dead", "bucket-objects-dead", "hourly-dead")
 
 
@@ -72,7 +74,7 @@ def test_deleting_the_stack_deletes_no_data(resources: Resources) -> None:
 
 
 def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
-    from chalicelib.tables import buckets, garbage, jobs, objects, tenants
+    from chalicelib.tables import buckets, garbage, jobs, objects, tenants, uploads
 
     models = (
         tenants.Tenant,
@@ -83,6 +85,11 @@ def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
         jobs.Job,
         garbage.Garbage,
         garbage.Cursor,
+        garbage.Sweep,
+        garbage.Suspect,
+        garbage.Quarantined,
+        uploads.UploadSession,
+        uploads.PartsPage,
     )
     for model in models:
         noun = model.Meta.table_name.partition("-")[2]
@@ -97,6 +104,13 @@ def test_finished_jobs_expire_and_unfinished_ones_are_found_by_index(stack: Stac
     assert resources["JobsTable"]["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
     indexes = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-jobs")["Table"]["GlobalSecondaryIndexes"]
     assert {index["IndexName"] for index in indexes} == {"pending"}
+
+
+def test_uploads_are_forgotten_and_those_to_be_freed_are_found_by_index(stack: Stack, resources: Resources) -> None:
+    assert resources["UploadsTable"]["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "forget_at", "Enabled": True}
+    (index,) = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-uploads")["Table"]["GlobalSecondaryIndexes"]
+    assert (index["IndexName"], index["Projection"]["ProjectionType"]) == ("by-expiry", "KEYS_ONLY")
+    assert {key["KeyType"]: key["AttributeName"] for key in index["KeySchema"]} == {"HASH": "expiry_hour", "RANGE": "upload_id"}
 
 
 def test_the_stream_is_read_from_its_start_with_finite_retries_and_dead_letters(stack: Stack) -> None:
@@ -148,7 +162,7 @@ def test_the_bucket_is_private_and_encrypted(stack: Stack) -> None:
 def test_the_bucket_forgets_unfinished_uploads_and_old_transforms(resources: Resources) -> None:
     rules = resources["InternalBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     kept = [{name: value for name, value in rule.items() if name not in ("Id", "Status")} for rule in rules]
-    assert kept == [{"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}, {"Prefix": "transforms/", "ExpirationInDays": 1}]
+    assert kept == [{"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 30}}, {"Prefix": "transforms/", "ExpirationInDays": 1}]
     assert {rule["Status"] for rule in rules} == {"Enabled"}
 
 
@@ -198,7 +212,14 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
         ("JobWorkerRole", "dynamodb:ConditionCheckItem"),
         ("ObjectRowsRole", "s3:GetObject"),
         ("ObjectRowsRole", "ssm:GetParameter"),
+        ("ApiHandlerRole", "s3:ListBucketMultipartUploads"),
         ("BucketObjectsRole", "s3:DeleteObject"),
+        ("BucketObjectsRole", "s3:PutObject"),
+        ("BucketObjectsRole", "s3:AbortMultipartUpload"),
+        ("BucketObjectsRole", "dynamodb:DeleteItem"),
+        ("BucketObjectsRole", "ssm:GetParameter"),
+        ("ObjectRowsRole", "s3:AbortMultipartUpload"),
+        ("JobWorkerRole", "s3:ListBucketMultipartUploads"),
         ("JobWorkerRole", "s3:DeleteObject"),
         ("JobWorkerRole", "ssm:GetParameter"),
         ("HourlyRole", "s3:PutObject"),
@@ -215,9 +236,25 @@ def test_the_api_scans_no_table_but_that_of_the_tenants(resources: Resources) ->
     assert scanned == [{"Fn::GetAtt": ["TenantsTable", "Arn"]}]
 
 
-def test_only_the_hourly_function_may_delete_bytes(resources: Resources) -> None:
-    may = [role for role in FUNCTIONS.values() for statement in statements(resources, role) if "s3:DeleteObject" in statement["Action"]]
+@pytest.mark.parametrize("action", ["s3:DeleteObject", "s3:ListBucketMultipartUploads"])
+def test_only_the_hourly_function_may_delete_bytes_and_look_for_uploads(resources: Resources, action: str) -> None:
+    may = [role for role in FUNCTIONS.values() for statement in statements(resources, role) if action in statement["Action"]]
     assert may == ["HourlyRole"]
+
+
+def test_only_those_who_have_to_do_with_uploads_may_read_or_change_them(resources: Resources) -> None:
+    def granted(resource: dict[str, Any]) -> dict[str, set[str]]:
+        found = {role: [each for each in statements(resources, role) if each["Resource"] == resource] for role in FUNCTIONS.values()}
+        return {role: {action for each in its for action in each["Action"]} for role, its in found.items() if its}
+
+    changing = {"dynamodb:GetItem", "dynamodb:UpdateItem"}
+    assert granted({"Fn::GetAtt": ["UploadsTable", "Arn"]}) == {
+        "ApiHandlerRole": changing | {"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query"},
+        "BucketObjectsRole": changing,
+        "JobWorkerRole": changing,
+        "HourlyRole": changing | {"dynamodb:BatchWriteItem", "dynamodb:Query", "dynamodb:Scan"},
+    }
+    assert granted({"Fn::Sub": "${UploadsTable.Arn}/index/by-expiry"}) == {"HourlyRole": {"dynamodb:Query"}}
 
 
 @pytest.mark.parametrize(("role", "may"), [(role, role == "HourlyRole") for role in FUNCTIONS.values()])
@@ -261,6 +298,7 @@ def test_dead_letters_failures_5xx_and_a_late_stream_raise_alarms(stack: Stack) 
         *(("Errors", f"{stack.prefix}-{function}") for function in functions),
         ("IteratorAge", f"{stack.prefix}-object-rows"),
         ("5XXError", stack.prefix),
+        ("SweepsStopped", "hourly", "stowage"),
     }
 
 
@@ -281,6 +319,7 @@ def test_what_api_gateway_answers_itself_is_an_error_of_ours_with_cors(resources
         filled = response["ResponseTemplates"]["application/json"].replace("$context.error.messageString", '"why"')
         assert set(json.loads(filled)) == {"code", "message", "request_id"}
     assert responses["THROTTLED"]["ResponseParameters"]["Headers"]["Retry-After"] == "'1'"
+    assert responses["REQUEST_TOO_LARGE"]["ResponseParameters"]["Headers"]["x-chunk-max"] == f"'{PAYLOAD_LIMIT}'"
 
 
 def test_the_api_is_throttled_traced_and_has_one_stage(resources: Resources) -> None:

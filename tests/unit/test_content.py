@@ -1,5 +1,6 @@
 """Types: what is declared, what is allowed, what bytes prove, and what a browser is given."""
 
+import base64
 import io
 import json
 import zipfile
@@ -163,6 +164,38 @@ def test_metadata_has_at_most_4_kb_of_utf8() -> None:
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20) | st.none() | st.booleans(), max_size=5))
 def test_metadata_is_kept_whole(metadata: dict[str, Any]) -> None:
     assert json.loads(content.metadata_text(metadata) or "") == metadata
+
+
+# ---- digests -------------------------------------------------------------------------------------------------------
+@given(st.sampled_from([16, 20, 32]).flatmap(lambda size: st.binary(min_size=size, max_size=size)))
+def test_a_digest_is_taken_in_hex_and_in_base64(digest: bytes) -> None:
+    wanted = base64.b64encode(digest).decode()
+    for text in (digest.hex(), digest.hex().upper(), wanted):
+        assert content.digest_base64(text, len(digest)) == wanted
+    assert content.hex_of(wanted) == digest.hex()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "0" * 63,
+        "0" * 65,
+        "g" * 64,
+        " " * 64,
+        "00 " * 21 + "0",
+        "A" * 42 + "==",
+        "A" * 44,
+        "A" * 43,
+        "é" * 44,
+        "A" * 43 + "=\n",
+        "-" * 43 + "=",
+    ],
+)
+def test_what_is_no_digest_of_its_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="32 bytes"):
+        content.digest_base64(text, 32)
 
 
 # ---- sniffing ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from chalicelib import errors
-from chalicelib.errors import MethodNotAllowed, RangeNotSatisfiable, RouteNotFound, StowageError, Unauthorized
+from chalicelib.errors import MethodNotAllowed, RangeNotSatisfiable, RouteNotFound, StowageError, Unauthorized, UploadLocked
 from chalicelib.surfaces import openapi
 
 
@@ -27,7 +27,7 @@ def test_codes_are_unique() -> None:
 def test_a_code_is_the_name_of_its_class_and_its_status_an_error(kind: type[StowageError]) -> None:
     assert kind.code == kind.__name__
     assert re.fullmatch("[A-Z][A-Za-z]+", kind.code)
-    assert kind.status in {400, 401, 403, 404, 405, 409, 412, 413, 415, 416, 500, 503}
+    assert kind.status in {400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 416, 422, 423, 460, 500, 503}
 
 
 @named
@@ -44,6 +44,12 @@ def test_headers_that_a_status_must_carry() -> None:
     assert Unauthorized("x").headers["WWW-Authenticate"].startswith("Bearer")
     assert MethodNotAllowed("x", allow="GET, OPTIONS").headers == {"Allow": "GET, OPTIONS"}
     assert RangeNotSatisfiable("x", 17).headers == {"Content-Range": "bytes */17"}
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(35, "35"), (34.6, "35"), (1, "1"), (0.2, "1"), (0, "1"), (-5, "1")])
+def test_a_lock_says_when_it_ends_at_the_latest(seconds: float, told: str) -> None:
+    assert UploadLocked("x", seconds).headers == {"Retry-After": told}
+    assert UploadLocked.headers == {}
 
 
 def test_one_errors_headers_are_not_anothers() -> None:

@@ -12,8 +12,17 @@ from pydantic import BaseModel, ConfigDict
 
 from chalicelib import settings
 from chalicelib.errors import InvalidName, InvalidRequest, TooLarge
-from chalicelib.surfaces.http import SINGLE_HEADERS, Request, flag, json_answer, parsed_json, whole_number
-from chalicelib.surfaces.storage.models import ChangeObject, CreateBucket, DeleteMany, Relocate
+from chalicelib.surfaces.http import SINGLE_HEADERS, Request, flag, json_answer, natural_number, parsed_json, whole_number
+from chalicelib.surfaces.storage.models import (
+    BeginDirect,
+    BeginUpload,
+    ChangeObject,
+    CompleteUpload,
+    ConfirmUpload,
+    CreateBucket,
+    DeleteMany,
+    Relocate,
+)
 
 
 def request(body: Any = None, headers: dict[str, Any] | None = None, stage: str = "api", **changed: Any) -> Request:
@@ -57,6 +66,11 @@ def test_headers_of_either_form_are_seen() -> None:
 
 def test_values_of_a_list_are_joined() -> None:
     assert request(headers={"If-Match": ['"a"', '"b"']}).headers["if-match"] == '"a", "b"'
+
+
+def test_every_header_of_the_upload_protocols_says_one_thing() -> None:
+    tus = {"upload-offset", "upload-length", "upload-defer-length", "upload-metadata", "upload-checksum", "upload-concat", "tus-resumable"}
+    assert tus | {"x-http-method-override", "content-range"} <= set(SINGLE_HEADERS)
 
 
 @pytest.mark.parametrize("name", SINGLE_HEADERS)
@@ -157,6 +171,24 @@ def test_what_is_no_document_of_the_model_is_refused(raw: bytes) -> None:
     json.dumps(refused.value.details).encode()
 
 
+class Choice(BaseModel):
+    model_config = ConfigDict(strict=True)
+    size: int = 0
+
+
+@pytest.mark.parametrize("body", [None, "", b"{}"])
+def test_a_body_that_may_be_left_out_is_an_empty_document(body: Any) -> None:
+    asked = sent(body) if isinstance(body, bytes) else request(body)
+    assert asked.parse(Choice, optional=True) == Choice()
+
+
+@pytest.mark.parametrize("raw", [b" ", b"null", b"[]", b"{", b'{"size": "3"}'])
+def test_a_body_that_may_be_left_out_is_checked_when_it_is_there(raw: bytes) -> None:
+    assert sent(b'{"size": 3}').parse(Choice, optional=True) == Choice(size=3)
+    with pytest.raises(InvalidRequest):
+        sent(raw).parse(Choice, optional=True)
+
+
 def test_a_json_body_has_at_most_a_megabyte() -> None:
     with pytest.raises(TooLarge):
         sent(b'{"name": "' + b"a" * 1_000_000 + b'"}').parse(Model)
@@ -180,13 +212,16 @@ def test_any_json_is_read_as_it_was_written(document: Any) -> None:
     assert parsed_json(json.dumps(document).encode(), "it") == document
 
 
-@pytest.mark.parametrize("model", [CreateBucket, Relocate, DeleteMany, ChangeObject])
-@given(
-    document=JSON,
-    field=st.sampled_from(["name", "bucket", "from", "to", "paths", "user_metadata", "content_type", "max_file_size", "public"]),
-)
+FIELDS = ["name", "bucket", "from", "to", "paths", "user_metadata", "content_type", "max_file_size", "public"]
+FIELDS += ["path", "size", "upsert", "checksum", "checksum_sha256", "content_md5", "parts"]
+MODELS = [CreateBucket, Relocate, DeleteMany, ChangeObject, BeginUpload, BeginDirect, CompleteUpload, ConfirmUpload]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@given(document=JSON, field=st.sampled_from(FIELDS))
 def test_any_json_is_a_model_or_an_invalid_request(model: Any, document: Any, field: str) -> None:
-    for whole in (document, {field: document}, {"name": "a", "bucket": "b", "from": "a", "to": "b", "paths": ["a"], field: document}):
+    complete = {"name": "a", "bucket": "b", "from": "a", "to": "b", "paths": ["a"], "path": "a", "size": 1}
+    for whole in (document, {field: document}, complete | {field: document}):
         refused = None
         try:
             sent(json.dumps(whole).encode()).parse(model)
@@ -245,6 +280,17 @@ def test_any_other_number_is_refused(text: str) -> None:
 
 def test_no_number_is_the_default() -> None:
     assert whole_number(None, "x", 5) == 5
+
+
+@given(st.integers(0, 10**18 - 1))
+def test_a_number_of_bytes_is_read(number: int) -> None:
+    assert natural_number(str(number), "x") == natural_number(f" {number} ", "x") == number
+
+
+@pytest.mark.parametrize("text", [None, "", " ", "-", "-1", "--1", "+1", "1.0", "1 000", "1, 1", "٣", "0x1", "1_000", "9" * 19, "9" * 5000])
+def test_what_is_no_number_of_bytes_is_refused(text: str | None) -> None:
+    with pytest.raises(InvalidRequest, match="Upload-Offset"):
+        natural_number(text, "Upload-Offset")
 
 
 def test_an_answer_is_compact_json() -> None:

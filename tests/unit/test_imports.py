@@ -60,7 +60,19 @@ def test_a_deployed_function_has_nothing_of_the_local_run(by_app: set[str], modu
 
 def test_views_and_models_are_not_imported_before_their_route_is_called(by_app: set[str]) -> None:
     later = {"chalicelib.surfaces.storage.models", "chalicelib.surfaces.storage.objects", "chalicelib.surfaces.openapi"}
+    later |= {"chalicelib.surfaces.storage.uploads", "chalicelib.surfaces.storage.tus", "chalicelib.surfaces.tus.protocol"}
+    later |= {"chalicelib.core.uploads", "chalicelib.core.sessions", "chalicelib.core.hashing", "ctypes"}
     assert not later & by_app
+
+
+def test_uploads_by_tus_pay_for_no_models_and_no_hash_before_there_are_bytes() -> None:
+    held = loaded("import chalicelib.surfaces.storage.tus")
+    assert "chalicelib.core.uploads" in held
+    assert not {"chalicelib.surfaces.storage.models", "chalicelib.core.direct", "chalicelib.access.policy", "ctypes", *HEAVY} & held
+
+
+def test_a_worker_imports_the_cleanup_when_it_is_its_hour(by_workers: set[str]) -> None:
+    assert not {"chalicelib.core.cleanup", "chalicelib.core.sweeps", "chalicelib.core.direct", "chalicelib.core.uploads"} & by_workers
 
 
 def test_a_download_by_key_pays_for_no_policies_and_no_cryptography() -> None:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from chalicelib import seam
 from chalicelib.core import names
 from chalicelib.errors import InvalidName, KeyTooLong
-from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
-from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
+from chalicelib.surfaces.mounted import SURFACES
 
 VERSION = "01JD3ZXQ2M8V9K4T6W7Y0ABCDE"
 LONGEST = "/".join(["n" * 200, "n" * 200, "n" * 200, "n" * 97])
@@ -114,7 +113,7 @@ def test_a_bad_bucket_name_is_refused(name: str) -> None:
 
 def test_the_reserved_words_are_the_static_siblings_of_a_bucket_in_the_routes() -> None:
     """API Gateway prefers a static resource, and never falls through: such a bucket could not be reached."""
-    paths = [route.path.strip("/").split("/") for surface in (STORAGE, PLATFORM) for route in surface.routes]
+    paths = [route.path.strip("/").split("/") for surface in SURFACES for route in surface.routes]
     parents = {tuple(parts[: parts.index("{bucket}")]) for parts in paths if "{bucket}" in parts}
     assert parents, "no route has a bucket"
     siblings = {
@@ -138,11 +137,11 @@ good_buckets = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", fullmatch=Tru
 versions = st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=26, max_size=26)
 
 
-@given(st.uuids(), good_buckets, good_names, versions)
-def test_a_physical_key_is_read_back(tenant: uuid.UUID, bucket: str, name: str, version: str) -> None:
-    key = names.physical_key(str(tenant), bucket, name, version, 1024)
-    assert key == f"objects/{tenant}-{bucket}/{name}~{version}"
-    assert names.placed(key) == names.Placed(str(tenant), bucket, name, version)
+@given(st.uuids(), good_buckets, good_names, versions, st.booleans())
+def test_a_physical_key_is_read_back(tenant: uuid.UUID, bucket: str, name: str, version: str, direct: bool) -> None:
+    key = names.physical_key(str(tenant), bucket, name, version, 1024, direct)
+    assert key == f"objects/{tenant}-{bucket}/{name}~{version}{'.direct' if direct else ''}"
+    assert names.placed(key) == names.Placed(str(tenant), bucket, name, version, direct)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,14 @@ def test_a_physical_key_is_read_back(tenant: uuid.UUID, bucket: str, name: str, 
         f"objects/short-b/a~{VERSION}",
         f"deltas/{uuid.UUID(int=0)}-b/a~{VERSION}",
         f"xobjects/{uuid.UUID(int=0)}-b/a~{VERSION}",
-        f"objects/{uuid.UUID(int=0)}-b/a~{VERSION}.direct",
+        f"objects/{uuid.UUID(int=0)}-b/a~{VERSION}.DIRECT",
+        f"objects/{uuid.UUID(int=0)}-b/a~{VERSION}.direct.direct",
+        f"objects/{uuid.UUID(int=0)}-b/a~{VERSION}.direct\n",
+        f"objects/{uuid.UUID(int=0)}-b/a~{VERSION}direct",
+        f"objects/{uuid.UUID(int=0)}-b/a.direct",
+        f"objects/{uuid.UUID(int=0)}-b/a~{VERSION.lower()}",
+        f"objects/{uuid.UUID(int=0)}-b/a~{VERSION[:-1]}U",
+        f"uploads/{VERSION}/00000001",
         f"objects/{uuid.UUID(int=0)}-b/a~{VERSION[1:]}",
         f"objects/{uuid.UUID(int=0)}-b/a~{VERSION}\n",
         "transforms/x",
@@ -165,17 +171,31 @@ def test_a_key_that_was_not_made_here_is_nothing(key: str) -> None:
     assert names.placed(key) is None
 
 
-def test_a_key_over_the_limit_tells_the_room_that_there_is() -> None:
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_key_over_the_limit_tells_the_room_that_there_is(direct: bool) -> None:
     tenant, version = seam.new_uuid(), seam.new_version()
-    overhead = len(names.physical_key(tenant, "bucket", "", version, 1024))
+    overhead = len(names.physical_key(tenant, "bucket", "", version, 1024, direct))
     limit = overhead + 10
-    assert names.physical_key(tenant, "bucket", "n" * 10, version, limit)
+    assert names.physical_key(tenant, "bucket", "n" * 10, version, limit, direct)
     with pytest.raises(KeyTooLong) as refused:
-        names.physical_key(tenant, "bucket", "é" * 6, version, limit)
+        names.physical_key(tenant, "bucket", "é" * 6, version, limit, direct)
     assert refused.value.details == {"max_name_bytes": 10}
     assert "10 bytes" in refused.value.message
 
 
 def test_every_good_name_fits_every_provider() -> None:
-    key = names.physical_key(seam.new_uuid(), "b" * 100, LONGEST, seam.new_version(), 1024)
-    assert len(key.encode()) + len(".direct") <= 1024
+    assert names.physical_key(seam.new_uuid(), "b" * 100, LONGEST, seam.new_version(), 1024, direct=True)
+
+
+# ---- uploads -----------------------------------------------------------------------------------------------------
+@given(versions)
+def test_an_upload_is_known_by_a_ulid(version: str) -> None:
+    assert names.is_version(version)
+    assert names.staging_prefix(version) == f"uploads/{version}/"
+
+
+@pytest.mark.parametrize(
+    "text", ["", VERSION[1:], VERSION + "0", VERSION.lower(), VERSION + "\n", "U" + VERSION[1:], "é" * 26, "../" + VERSION[3:]]
+)
+def test_what_is_no_ulid_is_no_uploads_id(text: str) -> None:
+    assert not names.is_version(text)

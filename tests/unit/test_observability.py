@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Tenant
+from chalicelib import workers
+from chalicelib.core import cleanup, expiry, garbage, sweeps
+from infra import stack
+from tests.conftest import Context, Tenant
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -160,3 +164,61 @@ def test_a_tenant_in_a_public_path_is_told(tenant: Tenant) -> None:
     said, _ = run([("GET", f"/storage/public/{tenant.tenant_id}/open/a", {})])
     assert said[0].status == 200
     assert said[0].lines[0].get("tenant_id") == tenant.tenant_id
+
+
+# ---- what alarms look at -------------------------------------------------------------------------------
+OWN_ALARMS = {
+    name: resource["Properties"]
+    for name, resource in stack.read_template()["Resources"].items()
+    if resource.get("Type") == "AWS::CloudWatch::Alarm" and not resource["Properties"]["Namespace"].startswith("AWS/")
+}
+
+
+Run = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def run_hourly(embedded: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Runs the hourly function; gives its report and what it gives to CloudWatch."""
+    monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "false")
+
+    def run_once(**event: Any) -> Run:
+        capsys.readouterr()
+        report = workers.hourly(event, Context())
+        return report, [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+
+    return run_once
+
+
+def test_there_is_one_alarm_on_a_metric_of_our_own() -> None:
+    assert OWN_ALARMS.keys() == {"SweepsStoppedAlarm"}
+
+
+@pytest.mark.parametrize("alarm", OWN_ALARMS.values(), ids=list(OWN_ALARMS))
+def test_an_alarm_looks_at_a_metric_as_it_is_emitted(run_hourly: Callable[..., Run], alarm: dict[str, Any]) -> None:
+    """A metric is its namespace, its name and exactly its dimensions: with another set the alarm would never see any."""
+    report, (blob,) = run_hourly()
+    (emitted,) = blob["_aws"]["CloudWatchMetrics"]
+    (names,) = emitted["Dimensions"]
+    assert emitted["Namespace"] == alarm["Namespace"]
+    assert alarm["MetricName"] in {metric["Name"] for metric in emitted["Metrics"]}
+    assert {name: blob[name] for name in names} == {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+    assert blob[alarm["MetricName"]] == [cleanup.metrics(report)[alarm["MetricName"]]]
+    assert alarm["Period"] >= 3600, "the function runs once an hour"
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == ("Maximum", "GreaterThanThreshold", 0)
+
+
+@pytest.mark.parametrize(("missing", "orphan", "told"), [(None, None, 0), ("too many", None, 1), (None, "too many", 1), ("a", "b", 2)])
+def test_a_sweep_that_stopped_is_told(missing: str | None, orphan: str | None, told: int) -> None:
+    swept = {sweeps.MISSING: sweeps.Report(stopped=missing), sweeps.ORPHAN: sweeps.Report(stopped=orphan)}
+    report = {
+        "uploads": expiry.Report().as_dict(),
+        "garbage": garbage.Report().as_dict(),
+        "sweeps": {kind: each.as_dict() for kind, each in swept.items()},
+    }
+    assert cleanup.metrics(report)["SweepsStopped"] == told
+
+
+def test_a_dry_run_emits_nothing(run_hourly: Callable[..., Run]) -> None:
+    report, emitted = run_hourly(dry_run=True)
+    assert (report["dry_run"], emitted) == (True, [])

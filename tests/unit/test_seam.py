@@ -54,6 +54,21 @@ def test_versions_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({seam.new_version() for _ in range(1000)}) == 1000
 
 
+@given(st.integers(0, 2**48 - 1))
+def test_a_version_tells_when_it_was_made(milliseconds: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seam, "timestamp", lambda: (milliseconds + 0.5) / 1000)
+        assert seam.version_time(seam.new_version()) == milliseconds / 1000
+
+
+@given(MOMENTS, MOMENTS)
+def test_an_hour_holds_what_lies_in_it_and_sorts_by_time(first: datetime, second: datetime) -> None:
+    hours = [seam.hour(moment.timestamp()) for moment in (first, second)]
+    begins = [moment.replace(minute=0, second=0, microsecond=0) for moment in (first, second)]
+    assert [seam.moment(f"{hour}:00:00.000000Z") for hour in hours] == begins
+    assert (hours[0] < hours[1]) == (begins[0] < begins[1])
+
+
 def test_tokens_have_the_entropy_that_is_asked_for() -> None:
     assert len(seam.new_token()) == 43
     assert len({seam.new_token(4) for _ in range(100)}) > 90

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.settings import PAYLOAD_LIMIT, Settings, SettingsError, read
+from chalicelib.settings import GATEWAY_LIMIT, PAYLOAD_LIMIT, Settings, SettingsError, read
 
 S3 = {"STOWAGE_STORAGE_PROVIDER": "s3", "STOWAGE_S3_BUCKET": "b"}
+ON_LAMBDA = {"AWS_LAMBDA_FUNCTION_NAME": "stowage-test-api"}
 VALUES = {
     "storage_provider": "s3",
     "s3_bucket": "bucket",
@@ -74,7 +75,9 @@ def test_other_variables_are_none_of_ours() -> None:
         ({"STOWAGE_STORAGE_PROVIDER": "S3"}, "STOWAGE_STORAGE_PROVIDER"),
         ({"STOWAGE_STORAGE_PROVIDER": "s3"}, "STOWAGE_S3_BUCKET"),
         ({"STOWAGE_MAX_BODY": "0"}, "STOWAGE_MAX_BODY"),
-        ({"STOWAGE_MAX_BODY": str(PAYLOAD_LIMIT + 1)}, "STOWAGE_MAX_BODY"),
+        ({"STOWAGE_MAX_BODY": str(GATEWAY_LIMIT + 1)}, "STOWAGE_MAX_BODY"),
+        ({"STOWAGE_MAX_BODY": str(PAYLOAD_LIMIT + 1)} | ON_LAMBDA, "STOWAGE_MAX_BODY"),
+        ({"STOWAGE_MAX_BODY": "0"} | ON_LAMBDA, "STOWAGE_MAX_BODY"),
         ({"STOWAGE_MAX_BODY": "-1"}, "STOWAGE_MAX_BODY"),
         ({"STOWAGE_MAX_BODY": "4.4MB"}, "STOWAGE_MAX_BODY"),
         ({"STOWAGE_MAX_UPLOAD_SIZE": "5 GB"}, "STOWAGE_MAX_UPLOAD_SIZE"),
@@ -95,9 +98,23 @@ def test_a_flag_is_true_or_false(text: str, flag: bool) -> None:
     assert read({"STOWAGE_ALLOW_PRIVATE_ENDPOINTS": text}).allow_private_endpoints is flag
 
 
-@pytest.mark.parametrize("size", [1, PAYLOAD_LIMIT])
-def test_the_body_limit_has_both_ends(size: int) -> None:
-    assert read({"STOWAGE_MAX_BODY": str(size)}).max_body == size
+@pytest.mark.parametrize(
+    ("size", "where"),
+    [(1, {}), (PAYLOAD_LIMIT, {}), (PAYLOAD_LIMIT + 1, {}), (GATEWAY_LIMIT, {}), (1, ON_LAMBDA), (PAYLOAD_LIMIT, ON_LAMBDA)],
+)
+def test_the_body_limit_has_both_ends(size: int, where: dict[str, str]) -> None:
+    assert read({"STOWAGE_MAX_BODY": str(size)} | where).max_body == size
+
+
+def test_the_limits_of_bodies_are_those_of_the_platforms() -> None:
+    """10 MB through API Gateway, 6 MB of base64 with all else that an event holds into a function."""
+    assert GATEWAY_LIMIT == 10 * 1024 * 1024
+    assert PAYLOAD_LIMIT * 4 / 3 < 6_000_000
+
+
+@pytest.mark.parametrize("where", [{}, ON_LAMBDA])
+def test_without_a_choice_a_body_fits_everywhere(where: dict[str, str]) -> None:
+    assert read(where).max_body == PAYLOAD_LIMIT
 
 
 def test_a_wrong_value_of_a_secret_is_not_told() -> None:

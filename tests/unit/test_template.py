@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 import chalicelib
-from chalicelib.tables import buckets, garbage, jobs, objects, policies, tenants
+from chalicelib import seam
+from chalicelib.core import sweeps
+from chalicelib.tables import buckets, garbage, jobs, objects, policies, tenants, uploads
 from chalicelib.tables.table import Table
 from infra import stack
 
 MODELS = [
     model
-    for module in (buckets, garbage, jobs, objects, policies, tenants)
+    for module in (buckets, garbage, jobs, objects, policies, tenants, uploads)
     for _, model in inspect.getmembers(module, inspect.isclass)
     if issubclass(model, Table) and model.__module__ == module.__name__
 ]
@@ -81,9 +83,29 @@ def test_the_index_of_pending_jobs_is_by_its_own_attribute_oldest_change_first(t
 def test_what_expires_does_so_by_an_attribute_that_its_model_has_and_objects_have_not(tables: dict[str, Any]) -> None:
     expiring = {name: each["TimeToLiveSpecification"] for name, each in tables.items() if "TimeToLiveSpecification" in each}
     by_attribute = {"AttributeName": "expires_at", "Enabled": True}
-    assert expiring == {"jobs": by_attribute, "objects": by_attribute}
+    assert expiring == {"jobs": by_attribute, "objects": by_attribute, "uploads": {"AttributeName": "forget_at", "Enabled": True}}
     assert jobs.Job.expires_at.attr_type == objects.UsedToken.expires_at.attr_type == "N"
     assert "expires_at" not in objects.StoredObject.get_attributes()
+    assert (uploads.UploadSession.forget_at.attr_type, uploads.UploadSession.forget_at.null) == ("N", False)
+    assert "forget_at" not in uploads.PartsPage.get_attributes(), "an upload may outlast any date that a page could have"
+
+
+def test_the_index_of_uploads_is_by_the_hour_in_which_they_expire_and_names_them_alone(tables: dict[str, Any]) -> None:
+    (index,) = tables["uploads"]["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == "by-expiry"
+    assert [each["AttributeName"] for each in index["KeySchema"]] == ["expiry_hour", "upload_id"]
+    assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    assert uploads.UploadSession.expiry_hour.null, "sparse: sessions that were freed leave the index"
+    assert "expiry_hour" not in uploads.PartsPage.get_attributes(), "sparse: parts are no sessions"
+
+
+def test_models_that_share_a_table_never_share_a_row() -> None:
+    """What lies in the garbage table beside garbage lies under words, which no hour is; parts are no session."""
+    words = {garbage.Cursor.HOUR, garbage.Sweep.HOUR, garbage.Quarantined.HOUR, sweeps.MISSING, sweeps.ORPHAN}
+    assert len(words) == 5
+    assert not any(re.match(r"\d", word) for word in words)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d", seam.hour(seam.timestamp()))
+    assert not uploads.UploadSession.SESSION.startswith(uploads.PartsPage.PREFIX)
 
 
 def test_the_stream_of_objects_carries_both_images(tables: dict[str, Any]) -> None:

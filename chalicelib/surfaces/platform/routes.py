@@ -2,7 +2,7 @@
 
 from chalicelib.errors import InvalidName, JobNotFound, KeyNotFound, TenantNotFound
 from chalicelib.surfaces.routes import Route, Surface
-from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
+from chalicelib.surfaces.storage.routes import render
 
 _VIEWS = "chalicelib.surfaces.platform.views:"
 _TENANTS = "chalicelib.surfaces.platform.tenants:"
@@ -92,4 +92,4 @@ ROUTES = (
     ),
 )
 
-SURFACE = Surface("platform", ROUTES, STORAGE.render)
+SURFACE = Surface("platform", ROUTES, render)

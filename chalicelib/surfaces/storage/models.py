@@ -1,10 +1,15 @@
 """What the storage surface takes (Pydantic models) and gives (TypedDicts); OpenAPI is made from both."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,  # pydantic needs these below Python 3.12
+)
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
-from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
+from typing_extensions import TypedDict
 
 from chalicelib.access.tokens import MAX_EMAIL_CHARACTERS, MAX_ROLE_CHARACTERS, MAX_SUBJECT_CHARACTERS
 from chalicelib.core import content, names
@@ -222,6 +227,54 @@ class Revoke(Body):
     path: ObjectName
 
 
+def _digest(size: int) -> AfterValidator:
+    """A digest of so many bytes, in base64 whichever way it was given."""
+    return _checked(lambda text: content.digest_base64(text, size))
+
+
+Bytes = Annotated[int, Field(ge=0, le=5 * 10**12, description="Bytes.")]
+Sha256 = Annotated[str, Field(max_length=64, description="SHA-256 in hex or base64."), _digest(32)]
+Md5 = Annotated[str, Field(max_length=32, description="MD5 in base64 or hex."), _digest(16)]
+
+
+class BeginUpload(Body):
+    """An object to upload in chunks."""
+
+    bucket: BucketName
+    path: ObjectName
+    size: Bytes
+    content_type: MediaType | None = None
+    user_metadata: Metadata | None = None
+    upsert: bool = True
+
+
+class CompleteUpload(Body):
+    """The end of an upload in chunks. With `checksum` it is completed only if the bytes have it."""
+
+    checksum: Sha256 | None = None
+
+
+class BeginDirect(BeginUpload):
+    """An object to put into the storage directly. A checksum is signed; `parts` asks for that many, and not one PUT."""
+
+    checksum_sha256: Sha256 | None = None
+    content_md5: Md5 | None = None
+    parts: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+
+class PutPart(Body):
+    """A part that was put, and the ETag that the storage answered."""
+
+    number: Annotated[int, Field(ge=1, le=10_000)]
+    etag: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ConfirmUpload(Body):
+    """The end of a direct upload. ETags of parts are compared where they are given."""
+
+    parts: Annotated[list[PutPart], Field(max_length=10_000)] | None = None
+
+
 class Bucket(TypedDict):
     """A bucket. Counters follow writes by a second or so. Sizes in bytes; null: no limit of its own, any type."""
 
@@ -241,18 +294,19 @@ class Bucket(TypedDict):
 
 
 class Stored(TypedDict):
-    """An object that was just stored. `checksum` is the SHA-256 in hex."""
+    """An object that was just stored. `checksum` is the SHA-256 in hex; `pending`: a job reads the bytes for it."""
 
     id: str
     name: str
     size: int
     content_type: str
     checksum: str | None
+    checksum_state: Literal["known", "pending"]
     version: str
 
 
 class Object(TypedDict):
-    """An object. `size` bytes; `checksum` SHA-256 in hex; times in UTC."""
+    """An object. `size` bytes; `checksum` SHA-256 in hex, null while a job reads the bytes for it; times in UTC."""
 
     id: str
     name: str
@@ -261,6 +315,7 @@ class Object(TypedDict):
     size: int
     content_type: str
     checksum: str | None
+    checksum_state: Literal["known", "pending"]
     owner_id: str | None
     user_metadata: dict[str, Any] | None
     created_at: str
@@ -347,6 +402,43 @@ class SignedPath(TypedDict):
     signed_url: str | None
     url: str | None
     error: Problem | None
+
+
+class UploadBegun(TypedDict):
+    """An upload in chunks of at most `chunk_max` bytes."""
+
+    upload_id: str
+    bytes_uploaded: int
+    total_size: int | None
+    expires_at: str
+    chunk_max: int
+
+
+class UploadProgress(TypedDict):
+    """How far an upload in chunks is, in bytes."""
+
+    bytes_uploaded: int
+    total_size: int | None
+
+
+class SignedPart(TypedDict):
+    """Where a part of exactly `size` bytes goes, by PUT."""
+
+    number: int
+    size: int
+    url: str
+
+
+class DirectBegun(TypedDict):
+    """A direct upload: one PUT of the bytes to `url` with exactly `headers`; or parts, of which at most 1,000 are named."""
+
+    upload_id: str
+    method: NotRequired[Literal["PUT"]]
+    url: NotRequired[str]
+    headers: NotRequired[dict[str, str]]
+    part_size: NotRequired[int]
+    parts: NotRequired[list[SignedPart]]
+    expires_at: str
 
 
 class Nothing(TypedDict):

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from chalicelib.core import content, copies, listing, objects
 from chalicelib.core.objects import Upload
@@ -22,7 +22,7 @@ def upload(request: Request) -> Answer:
     body, declared = request.body, request.headers.get("content-type", "")
     if content.essence(declared) == forms.TYPE:
         body, declared = forms.single_file(declared, body)
-    wanted = Upload(body, content.declared_type(declared, name), metadata(request), _upsert(request, default=True))
+    wanted = Upload(body, content.declared_type(declared, name), metadata(request), upsert(request, default=True))
     row, is_new = objects.store(request.principal, request.path("bucket"), name, wanted)
     return json_answer(201 if is_new else 200, stored(row))
 
@@ -64,14 +64,14 @@ def delete_many(request: Request, body: "models.DeleteMany") -> Answer:
 
 
 def move(request: Request, body: "models.Relocate") -> Answer:
-    upsert = _upsert(request, default=False)
-    done = copies.move(request.principal, body.bucket, body.source, body.to_bucket or body.bucket, body.target, upsert)
+    replaces = upsert(request, default=False)
+    done = copies.move(request.principal, body.bucket, body.source, body.to_bucket or body.bucket, body.target, replaces)
     return _row_or_job(done)
 
 
 def copy(request: Request, body: "models.Relocate") -> Answer:
-    upsert = _upsert(request, default=False)
-    done = copies.copy(request.principal, body.bucket, body.source, body.to_bucket or body.bucket, body.target, upsert)
+    replaces = upsert(request, default=False)
+    done = copies.copy(request.principal, body.bucket, body.source, body.to_bucket or body.bucket, body.target, replaces)
     return _row_or_job(done)
 
 
@@ -99,6 +99,7 @@ def shown(row: StoredObject) -> "models.Object":
         "size": int(row.size),
         "content_type": row.content_type,
         "checksum": row.checksum,
+        "checksum_state": checksum_state(row),
         "owner_id": row.owner_id,
         "user_metadata": json.loads(row.user_metadata) if row.user_metadata else None,
         "created_at": row.created_at,
@@ -114,8 +115,14 @@ def stored(row: StoredObject) -> "models.Stored":
         "size": int(row.size),
         "content_type": row.content_type,
         "checksum": row.checksum,
+        "checksum_state": checksum_state(row),
         "version": row.version,
     }
+
+
+def checksum_state(row: StoredObject) -> Literal["known", "pending"]:
+    """Whether a job has yet to read the bytes for their checksum."""
+    return "pending" if row.checksum is None else "known"
 
 
 def _row_or_job(done: StoredObject | Job) -> Answer:
@@ -124,14 +131,14 @@ def _row_or_job(done: StoredObject | Job) -> Answer:
     return json_answer(200, shown(done))
 
 
-def _upsert(request: Request, default: bool) -> bool:
+def upsert(request: Request, default: bool) -> bool:
     """Whether an existing object may be replaced: `x-upsert`, or `If-None-Match: *` for never."""
     condition = request.headers.get("if-none-match")
     if condition is not None and condition.strip() != "*":
         raise InvalidRequest("on a write, If-None-Match is '*': the object must not exist")
     given = request.headers.get("x-upsert")
-    upsert = default if given is None else flag(given, "x-upsert")
-    return upsert and condition is None
+    replaces = default if given is None else flag(given, "x-upsert")
+    return replaces and condition is None
 
 
 def metadata(request: Request) -> str | None:

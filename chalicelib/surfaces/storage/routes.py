@@ -23,10 +23,12 @@ from chalicelib.errors import (
     StorageUnavailable,
     StowageError,
     TokenUsed,
-    TooLarge,
     UnsupportedType,
 )
+from chalicelib.surfaces.http import json_answer
 from chalicelib.surfaces.routes import Parameter, Route, Surface
+from chalicelib.surfaces.storage.upload_routes import UPLOAD_ERRORS, UPLOAD_ROUTES
+from chalicelib.webapp import Answer
 
 _BUCKETS = "chalicelib.surfaces.storage.buckets:"
 _OBJECTS = "chalicelib.surfaces.storage.objects:"
@@ -71,20 +73,12 @@ _DOWNLOAD_ERRORS: tuple[type[StowageError], ...] = (
     StorageUnavailable,
 )
 _SIGNED_ERRORS: tuple[type[StowageError], ...] = (InvalidSignature, ExpiredToken)
-_UPLOAD_ERRORS: tuple[type[StowageError], ...] = (
-    InvalidName,
-    KeyTooLong,
-    BucketNotFound,
-    ObjectExists,
-    TooLarge,
-    UnsupportedType,
-    StorageUnavailable,
-)
 
 
-def _render(error: StowageError, request_id: str) -> dict[str, Any]:
+def render(error: StowageError, request_id: str) -> Answer:
+    """An error as this surface has it."""
     shown: dict[str, Any] = {"code": error.code, "message": error.message, "request_id": request_id}
-    return shown | {"details": error.details} if error.details else shown
+    return json_answer(error.status, shown | {"details": error.details} if error.details else shown, error.headers)
 
 
 def _downloads(path: str, view: str, needs_credential: bool, errors: tuple[type[StowageError], ...] = ()) -> tuple[Route, Route]:
@@ -156,7 +150,7 @@ ROUTES = (
         {200: _MODELS + "Stored", 201: _MODELS + "Stored"},
         raw_body="*/*",
         parameters=_WRITING,
-        errors=_UPLOAD_ERRORS,
+        errors=UPLOAD_ERRORS,
     ),
     *_downloads("/storage/object/{bucket}/{path+}", _OBJECTS + "download", needs_credential=True),
     Route(
@@ -211,7 +205,7 @@ ROUTES = (
         {200: _MODELS + "Object", 202: _MODELS + "JobStarted"},
         body=_MODELS + "Relocate",
         parameters=(_UPSERT, _NOT_THERE),
-        errors=(*_UPLOAD_ERRORS, ObjectNotFound, BytesMissing),
+        errors=(*UPLOAD_ERRORS, ObjectNotFound, BytesMissing),
     ),
     Route(
         "POST",
@@ -221,7 +215,7 @@ ROUTES = (
         {200: _MODELS + "Object", 202: _MODELS + "JobStarted"},
         body=_MODELS + "Relocate",
         parameters=(_UPSERT, _NOT_THERE),
-        errors=(*_UPLOAD_ERRORS, ObjectNotFound, BytesMissing),
+        errors=(*UPLOAD_ERRORS, ObjectNotFound, BytesMissing),
     ),
     Route(
         "POST",
@@ -302,9 +296,9 @@ ROUTES = (
         {200: _MODELS + "Stored", 201: _MODELS + "Stored"},
         raw_body="*/*",
         parameters=(_METADATA,),
-        errors=(*_UPLOAD_ERRORS, *_SIGNED_ERRORS, TokenUsed),
+        errors=(*UPLOAD_ERRORS, *_SIGNED_ERRORS, TokenUsed),
         needs_credential=False,
     ),
 )
 
-SURFACE = Surface("storage", ROUTES, _render)
+SURFACE = Surface("storage", ROUTES + UPLOAD_ROUTES, render)

@@ -1,0 +1,40 @@
+"""Work that falls due by the hour: which hours may still hold some.
+
+What is due lies under the hour in which it falls due. A cursor remembers the oldest hour that was not found empty of
+work, so a run takes up where the last one stopped, however long ago that was.
+"""
+
+from collections.abc import Iterator
+
+from chalicelib import seam
+from chalicelib.tables.garbage import Cursor
+from chalicelib.tables.table import Table, scan
+
+HOUR = 3600
+
+
+def since(cursor: str, model: type[Table], attribute: str) -> Iterator[str]:
+    """The hours that may hold work, from the oldest not yet emptied to the present one.
+
+    Before the first run there is no cursor: the hours are looked for once, in `attribute` of the rows themselves.
+    """
+    reached = Cursor.read(Cursor.HOUR, cursor)
+    hour = reached.next_hour if reached else _oldest(model, attribute)
+    while hour and hour <= seam.hour(seam.timestamp()):
+        yield hour
+        hour = after(hour)
+
+
+def emptied(cursor: str, hour: str) -> None:
+    """Never look at `hour` again."""
+    Cursor(Cursor.HOUR, cursor, next_hour=after(hour)).save()
+
+
+def after(hour: str) -> str:
+    """The next hour."""
+    return seam.hour(seam.moment(f"{hour}:00:00.000000Z").timestamp() + HOUR)
+
+
+def _oldest(model: type[Table], attribute: str) -> str | None:
+    pages = scan(model, ProjectionExpression="#h", ExpressionAttributeNames={"#h": attribute})
+    return min((item[attribute]["S"] for page in pages for item in page if attribute in item), default=None)

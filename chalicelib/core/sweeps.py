@@ -1,0 +1,363 @@
+"""Two sweeps hold what the tables say against what the storage holds, a slice an hour, a round a week.
+
+`missing`  objects whose bytes are not there: looked for along the rows
+`orphan`   bytes that no row names, as a killed writer leaves them: looked for along the storage, below `objects/` alone,
+           where all that Stowage writes carries its version; what does not is somebody else's and left alone
+
+A sweep removes nothing. What it finds becomes a suspect, and is looked at again each hour: three sightings over more
+than a day, and it goes into quarantine for a week; whatever turns up in its place until then ends the suspicion, or the
+quarantine. A row in quarantine is out of sight, and returns when its bytes do; bytes in quarantine are filed as garbage
+that falls due at its end, when the collector proves once more that no row names them. When more than 1 % of what
+the last round has seen would go, or the storage shows none of the objects it should have, nothing goes: that is a storage
+that is broken or misconfigured, and an alarm for people.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from chalicelib import providers, seam
+from chalicelib.core import garbage, names, sessions
+from chalicelib.core.garbage import LIFETIME, QUARANTINE
+from chalicelib.errors import StorageUnavailable
+from chalicelib.observability import logger
+from chalicelib.providers import Provider
+from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.garbage import Quarantined, Suspect, Sweep
+from chalicelib.tables.objects import StoredObject
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, call, read_together
+from chalicelib.tables.uploads import UploadSession
+
+MISSING, ORPHAN = "missing", "orphan"
+# Seconds.
+ROUND = 7 * 24 * 3600
+SLICE = 240
+SUSPECTED_FOR = 24 * 3600
+# A version is older than this before its bytes can be orphans: longer than garbage waits and an upload rests.
+GRACE = 2 * 24 * 3600
+SIGHTINGS = 3
+MOST = 0.01
+MAX_SUSPECTS = 1000
+BATCH = 500
+READ_TOGETHER = 100  # AWS limit: BatchGetItem keys
+# From this many rows of a bucket on, its keys are listed and not asked for one by one.
+LISTED_FROM = 10
+SAMPLE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step of a sweep saw: `examined` rows or keys, those that are suspect, and where the next one begins."""
+
+    examined: int
+    suspects: Sequence[Suspect]
+    position: Any
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run of one sweep did; `stopped` says why it touched nothing, `cleared` are suspects that were none."""
+
+    examined: int = 0
+    found: int = 0
+    suspected: int = 0
+    cleared: int = 0
+    quarantined: int = 0
+    round_ended: bool = False
+    stopped: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Report]:
+    """The next slice of both sweeps, and a look at every suspect; dry, a slice that notes and touches nothing."""
+    return {
+        MISSING: _run(MISSING, _along_rows, _is_missing, _hide, seconds_left, dry_run),
+        ORPHAN: _run(ORPHAN, _along_keys, _is_orphan, _file, seconds_left, dry_run),
+    }
+
+
+def _run(
+    kind: str,
+    batches: Callable[[Any], Iterator[Batch]],
+    still: Callable[[Suspect], bool],
+    act: Callable[[Suspect], bool],
+    seconds_left: Callable[[], float],
+    dry_run: bool,
+) -> Report:
+    report = Report()
+    until = min(SLICE, seconds_left() / 2) - seconds_left()
+    known = _suspects(kind)
+    try:
+        if not dry_run:
+            _settle(kind, known, still, act, report, lambda: until + seconds_left())
+        _advance(kind, batches, len(known), lambda: until + seconds_left(), report, dry_run)
+    except StorageUnavailable as error:
+        report.stopped = error.message
+    return report
+
+
+# ---- a slice -------------------------------------------------------------------------------------------
+def _advance(
+    kind: str, batches: Callable[[Any], Iterator[Batch]], known: int, seconds_left: Callable[[], float], report: Report, dry_run: bool
+) -> None:
+    """Go on with the round until it ends or time runs out. The next one begins a week after this one did."""
+    sweep = Sweep.read(Sweep.HOUR, kind) or Sweep(Sweep.HOUR, kind, began_at=0)
+    if sweep.position is None and not dry_run:
+        if sweep.began_at + ROUND > seam.timestamp():
+            return
+        sweep.began_at, sweep.examined = seam.timestamp(), 0
+    for batch in batches(sweep.position):
+        report.examined += batch.examined
+        report.found += len(batch.suspects)
+        if not dry_run:
+            if known + report.found > MAX_SUSPECTS:
+                report.stopped = f"more than {MAX_SUSPECTS} suspects"
+                return
+            for suspect in batch.suspects:
+                _note(suspect)
+            sweep.examined, sweep.position = sweep.examined + batch.examined, batch.position
+            if batch.position is None:
+                sweep.total = sweep.examined
+            sweep.save()
+        report.round_ended = batch.position is None
+        if seconds_left() <= 0:
+            return
+
+
+def _note(suspect: Suspect) -> None:
+    try:
+        suspect.put(Suspect.physical_key.does_not_exist())
+    except ConditionFailed:
+        return  # known already
+
+
+def _along_rows(position: Any) -> Iterator[Batch]:
+    """Every object's row, as the table has them: a bucket's lie together, by name."""
+    while True:
+        start = {"ExclusiveStartKey": position} if position else {}
+        page = call("Scan", TableName=StoredObject.Meta.table_name, Limit=BATCH, **start)
+        position = page.get("LastEvaluatedKey")
+        rows = [StoredObject.from_raw_data(item) for item in page["Items"] if "physical_key" in item]
+        yield Batch(len(rows), [_suspect(MISSING, row.partition, row.name, row.version, row.physical_key) for row in _lost(rows)], position)
+        if position is None:
+            return
+
+
+def _suspect(kind: str, partition: str, name: str, version: str, physical_key: str) -> Suspect:
+    return Suspect(kind, physical_key, partition=partition, name=name, version=version, first_seen=seam.timestamp())
+
+
+def _lost(rows: Sequence[StoredObject]) -> list[StoredObject]:
+    provider = providers.internal()
+    folders: dict[str, list[StoredObject]] = defaultdict(list)
+    for row in rows:
+        folders["/".join(row.physical_key.split("/")[:2]) + "/"].append(row)
+    present: set[str] = set()
+    for folder, inside in folders.items():
+        if len(inside) >= LISTED_FROM:
+            present |= _listed(provider, folder, [row.physical_key for row in inside])
+    # A listing proves that bytes are there; that they are not, only a look at the key itself does.
+    return [row for row in rows if row.physical_key not in present and provider.stat(row.physical_key) is None]
+
+
+def _listed(provider: Provider, folder: str, keys: Sequence[str]) -> set[str]:
+    """Those of `keys` that a listing shows which is not much longer than they are."""
+    wanted, last = set(keys), max(keys, key=str.encode)
+    first = min(keys, key=str.encode)
+    found: set[str] = set()
+    for number, listed in enumerate(provider.list(folder, first[:-1])):
+        if number > 3 * len(keys) or listed.key.encode() > last.encode():
+            break
+        if listed.key in wanted:
+            found.add(listed.key)
+    return found
+
+
+def _along_keys(position: Any) -> Iterator[Batch]:
+    """Everything that the storage holds of objects, by key."""
+    listing = providers.internal().list(f"{names.CONTAINER}/", position or "")
+    while True:
+        keys = [listed.key for listed in islice(listing, BATCH)]
+        yield Batch(len(keys), _unnamed(keys), keys[-1] if len(keys) == BATCH else None)
+        if len(keys) < BATCH:
+            return
+
+
+def _unnamed(keys: Sequence[str]) -> list[Suspect]:
+    """Bytes that are old enough and whose name has another row, or none, as far as one read of it can tell."""
+    suspects = []
+    partition = cache(_partition)  # keys of a bucket lie together
+    for key in keys:
+        placed = names.placed(key)
+        if placed and seam.version_time(placed.version) + GRACE < seam.timestamp():
+            suspects.append(_suspect(ORPHAN, partition(placed.tenant_id, placed.bucket), placed.name, placed.version, key))
+    unnamed = []
+    for start in range(0, len(suspects), READ_TOGETHER):
+        batch = suspects[start : start + READ_TOGETHER]
+        wanted = {(suspect.partition, suspect.name) for suspect in batch}
+        rows = read_together(*((StoredObject, *each) for each in wanted))
+        named = {row.physical_key for row in rows if row}
+        unnamed += [suspect for suspect in batch if suspect.physical_key not in named and _is_orphan(suspect)]
+    return unnamed
+
+
+def _partition(tenant_id: str, bucket_name: str) -> str:
+    """Where a row of a bucket's bytes would be. One that is gone has no rows to look through."""
+    bucket = Bucket.read(tenant_id, bucket_name)
+    return bucket.partition if bucket else f"{tenant_id}#"
+
+
+# ---- suspects ------------------------------------------------------------------------------------------
+def _suspects(kind: str) -> list[Suspect]:
+    query = {"KeyConditionExpression": "#k = :k", "ExpressionAttributeNames": {"#k": "hour"}, "ConsistentRead": True}
+    pages = Suspect.pages(**query, ExpressionAttributeValues={":k": {"S": kind}})
+    return [Suspect.from_raw_data(item) for page in pages for item in page]
+
+
+def _settle(
+    kind: str,
+    suspects: Sequence[Suspect],
+    still: Callable[[Suspect], bool],
+    act: Callable[[Suspect], bool],
+    report: Report,
+    seconds_left: Callable[[], float],
+) -> None:
+    """Look at every suspect again: clear it, wait, or act on all that have been seen often enough, unless they are too many."""
+    ready = []
+    for suspect in suspects:
+        if seconds_left() <= 0:
+            return
+        if not still(suspect):
+            suspect.delete()
+            report.cleared += 1
+            continue
+        report.suspected += 1
+        with suppress(ConditionFailed):  # another run is at work beside this one
+            suspect.change([Suspect.sightings.set(suspect.sightings + 1)], Suspect.sightings == suspect.sightings)
+        if suspect.sightings >= SIGHTINGS and suspect.first_seen + SUSPECTED_FOR < seam.timestamp():
+            ready.append(suspect)
+    sweep = Sweep.read(Sweep.HOUR, kind)
+    if not ready or sweep is None or sweep.total is None:
+        return  # before a round has ended it is not known how many there are
+    report.stopped = _obstacle(report.suspected + (len(_quarantined()) if kind == MISSING else 0), int(sweep.total))
+    if report.stopped:
+        logger().error("a sweep has stopped", extra={"sweep": kind, "suspects": len(ready), "reason": report.stopped})
+        return
+    for suspect in ready:
+        if act(suspect):
+            suspect.delete()
+            report.quarantined += 1
+
+
+def _obstacle(number: int, total: int) -> str | None:
+    """Why nothing may be touched while so many are amiss, those in quarantine included, if it may not."""
+    if number > total * MOST:
+        return f"{number} of {total} would be touched, more than {MOST:.0%}"
+    if number >= MAX_SUSPECTS:
+        return f"there are {MAX_SUSPECTS} suspects or more"
+    return None if _is_healthy() else "the storage shows none of the objects that it was asked for"
+
+
+def _is_healthy() -> bool:
+    page = call("Scan", TableName=StoredObject.Meta.table_name, Limit=SAMPLE)
+    keys = [item["physical_key"]["S"] for item in page["Items"] if "physical_key" in item]
+    return not keys or any(providers.internal().stat(key) for key in keys)
+
+
+# ---- rows without bytes --------------------------------------------------------------------------------
+def _is_missing(suspect: Suspect) -> bool:
+    row = StoredObject.read(suspect.partition, suspect.name)
+    return row is not None and row.physical_key == suspect.physical_key and providers.internal().stat(suspect.physical_key) is None
+
+
+def _hide(suspect: Suspect) -> bool:
+    """Put a row into quarantine, in one transaction, if it still names the missing bytes; gives whether it did."""
+    row = StoredObject.read(suspect.partition, suspect.name)
+    if row is None or row.physical_key != suspect.physical_key:
+        return False
+    hidden = Quarantined(Quarantined.HOUR, row.physical_key, row=row.attribute_values, until=seam.timestamp() + QUARANTINE)
+    try:
+        with Transaction() as transaction:
+            transaction.remove(row, (StoredObject.version == row.version) & (StoredObject.revision == row.revision))
+            transaction.put(hidden)
+    except TransactionFailed:
+        return False  # written to meanwhile: it will be looked at again
+    logger().error("an object's bytes are missing; its row is in quarantine", extra={"version": row.version, "bucket": row.bucket})
+    return True
+
+
+def end_quarantines(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, int]:
+    """Return rows whose bytes are there again, give up those whose week is over; gives how many."""
+    counted = {"held": 0, "restored": 0, "given_up": 0}
+    hidden = _quarantined()
+    believes = bool(hidden) and not dry_run and _answers()
+    for each in hidden:
+        counted["held" if dry_run or not believes or seconds_left() <= 0 else _end_quarantine(each)] += 1
+    return counted
+
+
+def _answers() -> bool:
+    try:
+        return _is_healthy()
+    except StorageUnavailable:
+        return False
+
+
+def _quarantined() -> list[Quarantined]:
+    query = {"KeyConditionExpression": "#h = :h", "ExpressionAttributeNames": {"#h": "hour"}, "ConsistentRead": True}
+    pages = Quarantined.pages(**query, ExpressionAttributeValues={":h": {"S": Quarantined.HOUR}})
+    return [Quarantined.from_raw_data(item) for page in pages for item in page]
+
+
+def _end_quarantine(hidden: Quarantined) -> str:
+    row = StoredObject(**hidden.row)
+    try:
+        is_back = providers.internal().stat(hidden.physical_key) is not None
+    except StorageUnavailable:
+        return "held"
+    if not is_back and hidden.until > seam.timestamp():
+        return "held"
+    if is_back and _restore(row, hidden):
+        return "restored"
+    # Its name is another object's by now, or its week is over.
+    garbage.file_all([garbage.entry(row.partition, row.name, row.version, row.physical_key, seam.timestamp())])
+    hidden.delete()
+    return "given_up"
+
+
+def _restore(row: StoredObject, hidden: Quarantined) -> bool:
+    """Return a row and end its quarantine, in one transaction: a row that was moved on is not brought back twice."""
+    bucket = Bucket.read(row.partition.partition("#")[0], row.bucket)
+    if bucket is None or bucket.partition != row.partition:
+        return False
+    row.revision += 1
+    try:
+        with Transaction() as transaction:
+            transaction.put(row, StoredObject.name.does_not_exist())
+            transaction.remove(hidden, Quarantined.physical_key.exists())
+        return True
+    except TransactionFailed as failed:
+        return failed.rows[0] is None  # brought back by another run, or busy: it is looked at again
+
+
+# ---- bytes without a row -------------------------------------------------------------------------------
+def _is_orphan(suspect: Suspect) -> bool:
+    session = UploadSession.read(suspect.version, UploadSession.SESSION)
+    if session is not None and session.status == sessions.OPEN and not sessions.has_expired(session):
+        return False  # an upload that lacks nothing but its end
+    if providers.internal().stat(suspect.physical_key) is None or garbage.is_filed(suspect.physical_key):
+        return False
+    return garbage.namer(suspect.partition, suspect.name, suspect.version, suspect.physical_key) is None
+
+
+def _file(suspect: Suspect) -> bool:
+    """Bytes in quarantine are garbage that falls due in a week."""
+    since = seam.timestamp() + QUARANTINE - LIFETIME
+    garbage.file_all([garbage.entry(suspect.partition, suspect.name, suspect.version, suspect.physical_key, since)])
+    return True
