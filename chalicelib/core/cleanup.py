@@ -13,8 +13,9 @@ from chalicelib.core import expiry, garbage, jobs, sweeps
 def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Any]:
     """One round; gives a report with counts."""
     woken = 0 if dry_run else jobs.wake_stale()
-    uploads = expiry.collect(seconds_left, dry_run)
-    collected = garbage.collect(seconds_left, dry_run)
+    share = seconds_left() / 3  # so that a backlog of one does not starve the others
+    uploads = expiry.collect(lambda: seconds_left() - 2 * share, dry_run)
+    collected = garbage.collect(lambda: seconds_left() - share, dry_run)
     quarantine = sweeps.end_quarantines(seconds_left, dry_run)
     swept = sweeps.run(seconds_left, dry_run)
     return {

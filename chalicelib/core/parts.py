@@ -23,6 +23,8 @@ from chalicelib.tables.uploads import UploadSession
 # S3's 10,000 parts of 5 MiB make 48 GiB. Numbers that are lost with their writers come out of this reserve.
 MAX_CHUNKED = 48 << 30
 RESERVED_PARTS = 100
+# A tail is held in memory with the chunk that follows it. An upload whose numbers were lost by thousands would want more.
+MAX_PART = 64 << 20
 
 
 def multipart() -> Multipart:
@@ -71,11 +73,17 @@ def store(session: UploadSession, chunk: bytes, last: bool) -> dict[str, Any]:
 
 
 def _part_bytes(session: UploadSession, provider: Multipart) -> int:
-    """From how many bytes on a part is stored: the numbers that are left must suffice for the rest."""
+    """From how many bytes on a part is stored: the numbers that are left must suffice for the rest.
+
+    Raises BytesMissing when they cannot: so many were lost to failures that the upload is as good as lost with them.
+    """
     end = largest() if session.total is None else int(session.total)
     left = max(1, provider.max_parts - RESERVED_PARTS - int(session.next_part))
     stored = int(session.offset) - int(session.tail_size)
-    return max(provider.min_part_bytes, -(-(end - stored) // left))
+    wanted = max(provider.min_part_bytes, -(-(end - stored) // left))
+    if session.next_part > provider.max_parts or (session.next_part > RESERVED_PARTS and wanted > MAX_PART):
+        raise BytesMissing("the numbers of an upload's parts are used up")
+    return wanted
 
 
 def all_of(session: UploadSession) -> list[Part]:

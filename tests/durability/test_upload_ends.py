@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chalicelib import providers, workers
-from chalicelib.core import cleanup, direct, objects, sessions, uploads
+from chalicelib.core import cleanup, direct, objects, parts, sessions, uploads
 from chalicelib.errors import UploadExpired
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.uploads import PartsPage, UploadSession
@@ -195,3 +195,12 @@ def test_a_direct_upload_whose_parts_are_signed_again_lives_on(tenant: Tenant, t
         assert service("GET", f"/storage/upload/{begun['upload_id']}/parts?from=2&count=1").status == 200
     assert cleanup.run(lambda: 600)["uploads"]["freed"] == 0
     assert direct.URL_LIFETIME < sessions.LIFETIME
+
+
+def test_an_upload_that_has_lost_its_part_numbers_ends_before_it_fills_the_memory(tus: Tus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(providers.internal()), "max_parts", 1000)
+    monkeypatch.setattr(parts, "MAX_PART", 16 * PART)
+    upload_id = tus.begin(100 * PART)
+    UploadSession(upload_id, UploadSession.SESSION).change([UploadSession.next_part.set(899)], UploadSession.offset == 0)
+    assert tus.patch(upload_id, 0, b"x").status == 410
+    assert tus.head(upload_id).status == 410

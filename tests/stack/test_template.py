@@ -162,7 +162,11 @@ def test_the_bucket_is_private_and_encrypted(stack: Stack) -> None:
 def test_the_bucket_forgets_unfinished_uploads_and_old_transforms(resources: Resources) -> None:
     rules = resources["InternalBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
     kept = [{name: value for name, value in rule.items() if name not in ("Id", "Status")} for rule in rules]
-    assert kept == [{"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 30}}, {"Prefix": "transforms/", "ExpirationInDays": 1}]
+    assert kept == [
+        {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 30}},
+        {"Prefix": "uploads/", "ExpirationInDays": 7},
+        {"Prefix": "transforms/", "ExpirationInDays": 1},
+    ]
     assert {rule["Status"] for rule in rules} == {"Enabled"}
 
 
