@@ -39,8 +39,7 @@ _policies: "MinuteCache[dict[str, list[Policy]]]" = MinuteCache()
 
 def stored_policies(bucket_id: str) -> list[StoredPolicy]:
     """Every policy of a bucket as it stands, oldest first."""
-    query = {"KeyConditionExpression": "bucket_id = :b", "ExpressionAttributeValues": {":b": {"S": bucket_id}}, "ConsistentRead": True}
-    return [StoredPolicy.from_raw_data(item) for page in StoredPolicy.pages(**query) for item in page]
+    return StoredPolicy.all_of(bucket_id)
 
 
 def forget_policies(bucket_id: str) -> None:

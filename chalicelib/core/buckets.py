@@ -74,8 +74,7 @@ def create(tenant_id: str, name: str, choices: dict[str, Any]) -> Bucket:
 
 def all_of(tenant_id: str) -> list[Bucket]:
     """Every bucket of a tenant, by name."""
-    query = {"KeyConditionExpression": "tenant_id = :t", "ExpressionAttributeValues": {":t": {"S": tenant_id}}, "ConsistentRead": True}
-    return [Bucket.from_raw_data(item) for page in Bucket.pages(**query) for item in page]
+    return Bucket.all_of(tenant_id)
 
 
 def get(tenant_id: str, name: str) -> Bucket:
@@ -107,6 +106,12 @@ def recent(tenant_id: str, name: str) -> Bucket:
     if bucket is None:
         raise bucket_not_found(name)
     return bucket
+
+
+def partition_of(tenant_id: str, name: str) -> str:
+    """Where the rows of a bucket's objects are. One that is gone has no rows to look through."""
+    bucket = Bucket.read(tenant_id, name)
+    return bucket.partition if bucket else f"{tenant_id}#"
 
 
 def is_outdated(bucket: Bucket) -> bool:
@@ -195,6 +200,7 @@ def _read(tenant_id: str, name: str) -> Bucket | None:
 
 
 def _rows(partition: str) -> list[Item]:
+    """The keys of a page of a partition's rows."""
     query = {
         "KeyConditionExpression": "#p = :p",
         "ExpressionAttributeNames": {"#p": "partition", "#n": "name"},

@@ -11,8 +11,8 @@ from chalicelib import providers, seam
 from chalicelib.access.permissions import Operation, bucket_not_found, require
 from chalicelib.access.principals import Principal
 from chalicelib.core import buckets, checksums, content, garbage, jobs, objects
-from chalicelib.core.jobs import JobFailed, Step
-from chalicelib.errors import PreconditionFailed, StowageError, Unavailable
+from chalicelib.core.jobs import Step
+from chalicelib.errors import PreconditionFailed
 from chalicelib.providers import Copier, Multipart, Part, Provider
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
@@ -164,15 +164,11 @@ def _copy_part(provider: Multipart, checkpoint: dict[str, Any], found: StoredObj
 
 def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step:
     principal = Principal.restored(job.task["principal"])
-    try:
+    with jobs.refused_for_good():
         into = buckets.get(principal.tenant_id, job.task["bucket"])
         if into.partition != row.partition:
             raise bucket_not_found(into.name)
         _land(principal, into, row, job.task["upsert"], found if job.task["move"] else None, job)
-    except Unavailable:
-        raise  # tried again from the checkpoint
-    except StowageError as error:
-        raise JobFailed(error.message) from error
     return Step(dict(job.checkpoint), size, size, finished=True)
 
 

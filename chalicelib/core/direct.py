@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from chalicelib import providers, seam
 from chalicelib.access.principals import Principal
-from chalicelib.core import content, garbage, names, sessions, uploads
+from chalicelib.core import buckets, content, garbage, names, sessions, uploads
 from chalicelib.core.sessions import DIRECT, DONE, OPEN, Wanted
 from chalicelib.errors import (
     BytesMissing,
@@ -30,7 +30,6 @@ from chalicelib.errors import (
 from chalicelib.observability import logger
 from chalicelib.providers import Inspected, ListedPart, Multipart, Part, Presigner
 from chalicelib.settings import settings
-from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.garbage import Garbage
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import ConditionFailed
@@ -186,7 +185,7 @@ def object_created(physical_key: str) -> UploadSession | None:
     placed = names.placed(physical_key)
     if placed is None or not placed.direct:
         return None
-    session = UploadSession.read(placed.version, UploadSession.SESSION)
+    session = sessions.stored(placed.version)
     if session is None or session.physical_key != physical_key or not _is_expected(session):
         garbage.file_all([_unexpected(placed, physical_key)])
         return None
@@ -204,8 +203,7 @@ def _is_expected(session: UploadSession) -> bool:
 
 
 def _unexpected(placed: names.Placed, physical_key: str) -> Garbage:
-    bucket = Bucket.read(placed.tenant_id, placed.bucket)
-    partition = bucket.partition if bucket else f"{placed.tenant_id}#"  # a deleted bucket has no rows to look through
+    partition = buckets.partition_of(placed.tenant_id, placed.bucket)
     return garbage.entry(partition, placed.name, placed.version, physical_key, seam.timestamp())
 
 

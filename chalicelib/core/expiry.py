@@ -13,6 +13,7 @@ from typing import Any
 
 from chalicelib import providers, seam
 from chalicelib.core import garbage, hours, names, sessions
+from chalicelib.core.hours import HOUR
 from chalicelib.core.sessions import CHUNKED, DONE, EXPIRED, OPEN, PARTIAL
 from chalicelib.errors import StowageError
 from chalicelib.observability import logger
@@ -21,7 +22,6 @@ from chalicelib.tables.table import ConditionFailed, write_all
 from chalicelib.tables.uploads import PartsPage, UploadSession
 
 CURSOR = "uploads"
-HOUR = 3600
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ def _of_hour(hour: str) -> Iterator[str]:
 
 
 def _look_at(upload_id: str, report: Report, dry_run: bool) -> None:
-    session = UploadSession.read(upload_id, UploadSession.SESSION)
+    session = sessions.stored(upload_id)
     if session is None or session.expiry_hour is None or session.expires_at > seam.timestamp():
         return  # freed already, or it went on: it is in the index under another hour by now
     report.due += 1

@@ -16,12 +16,12 @@ from typing import Any, cast
 
 from chalicelib import providers, seam
 from chalicelib.core import hours
+from chalicelib.core.hours import HOUR
 from chalicelib.errors import StorageUnavailable, StowageError
 from chalicelib.tables.garbage import Garbage, Quarantined
 from chalicelib.tables.objects import Placement, StoredObject
 from chalicelib.tables.table import Table, read_snapshot, read_together, write_all
 
-HOUR = 3600
 LIFETIME = 24 * HOUR
 QUARANTINE = 7 * 24 * HOUR
 CURSOR = "collector"
@@ -97,8 +97,7 @@ def collect(seconds_left: Callable[[], float], dry_run: bool = False) -> Report:
 
 
 def _due(hour: str) -> Iterator[list[Garbage]]:
-    query = {"KeyConditionExpression": "#h = :h", "ExpressionAttributeNames": {"#h": "hour"}, "Limit": BATCH, "ConsistentRead": True}
-    for page in Garbage.pages(**query, ExpressionAttributeValues={":h": {"S": hour}}):
+    for page in Garbage.pages_of(hour, Limit=BATCH):
         rows = [Garbage.from_raw_data(item) for item in page]
         yield [row for row in rows if row.due_at <= seam.timestamp()]
 
@@ -140,8 +139,8 @@ def namer(partition: str, name: str, version: str, physical_key: str) -> StoredO
 
 def is_filed(physical_key: str) -> bool:
     """Whether bytes are filed already, for any hour up to the end of a quarantine."""
-    hours = [seam.hour(seam.timestamp() + HOUR * ahead) for ahead in range(QUARANTINE // HOUR + 2)]
-    batches = (hours[start : start + BATCH] for start in range(0, len(hours), BATCH))
+    ahead = [seam.hour(seam.timestamp() + HOUR * number) for number in range(QUARANTINE // HOUR + 2)]
+    batches = (ahead[start : start + BATCH] for start in range(0, len(ahead), BATCH))  # the first tells it most of the time
     return any(any(read_together(*((Garbage, hour, physical_key) for hour in batch))) for batch in batches)
 
 
@@ -155,8 +154,7 @@ def _delete_bytes(keys: list[str]) -> dict[str, str]:
 
 
 def _later(row: Garbage) -> Garbage:
-    hours = min(2**row.attempts, MAX_BACKOFF_HOURS)
-    due_at = seam.timestamp() + hours * HOUR
+    due_at = seam.timestamp() + min(2**row.attempts, MAX_BACKOFF_HOURS) * HOUR
     return Garbage(
         seam.hour(due_at),
         row.physical_key,

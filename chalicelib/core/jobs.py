@@ -7,8 +7,8 @@ whose wake-up was lost is found by the hourly cleanup.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from pynamodb.expressions.condition import Condition
 from chalicelib import aws, seam
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import names
-from chalicelib.errors import JobNotFound, StowageError, Unauthorized
+from chalicelib.errors import JobNotFound, StowageError, Unauthorized, Unavailable
 from chalicelib.observability import logger
 from chalicelib.settings import settings
 from chalicelib.tables.jobs import Job
@@ -46,6 +46,17 @@ class Step:
 
 class JobFailed(Exception):
     """A step found that the job can never succeed; the message is told to its owner."""
+
+
+@contextmanager
+def refused_for_good() -> Iterator[None]:
+    """What is refused in here will always be; what is only not to be had now is tried again from the checkpoint."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except StowageError as error:
+        raise JobFailed(error.message) from error
 
 
 @dataclass(frozen=True, slots=True)

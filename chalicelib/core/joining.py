@@ -15,7 +15,7 @@ from chalicelib.core import jobs, parts, sessions, uploads
 from chalicelib.core.copies import LARGE, PART_BYTES
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.core.sessions import DONE, JOINED, OPEN, PARTIAL, TERMINATED, Wanted
-from chalicelib.errors import InvalidRequest, StowageError, Unavailable, UploadIncomplete
+from chalicelib.errors import InvalidRequest, UploadIncomplete
 from chalicelib.providers import Multipart, Part
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.table import ConditionFailed, Transaction, read_together
@@ -23,7 +23,6 @@ from chalicelib.tables.uploads import UploadSession
 
 JOB = "upload.join"
 MAX_SOURCES = 1000
-READ_TOGETHER = 100  # AWS limit: BatchGetItem keys
 COPIES_AT_ONCE = 8
 # What a part that is read and written has, in bytes: held in memory whole.
 REWRITTEN_BYTES = 8 << 20
@@ -68,12 +67,9 @@ def join(principal: Principal, wanted: Wanted, upload_ids: Sequence[str]) -> Upl
 def _sources(principal: Principal, upload_ids: Sequence[str]) -> list[UploadSession]:
     if not 1 <= len(upload_ids) <= MAX_SOURCES:
         raise InvalidRequest(f"1 to {MAX_SOURCES} uploads are joined")
-    found: dict[str, UploadSession] = {}
     distinct = list(dict.fromkeys(upload_ids))
-    for start in range(0, len(distinct), READ_TOGETHER):
-        batch = distinct[start : start + READ_TOGETHER]
-        rows = read_together(*((UploadSession, upload_id, UploadSession.SESSION) for upload_id in batch))
-        found |= {upload_id: sessions.visible(principal, upload_id, row) for upload_id, row in zip(batch, rows, strict=True)}
+    rows = read_together(*((UploadSession, upload_id, UploadSession.SESSION) for upload_id in distinct))
+    found = {upload_id: sessions.visible(principal, upload_id, row) for upload_id, row in zip(distinct, rows, strict=True)}
     for upload_id, session in found.items():
         if session.kind != PARTIAL:
             raise InvalidRequest(f"upload {upload_id} is not a partial one")
@@ -179,7 +175,7 @@ def _join_later(principal: Principal, session: UploadSession, partials: Sequence
 
 def step(job: Job) -> Step:
     """Begin, store the next part, or end. Each can be repeated."""
-    session = UploadSession.read(job.task["upload_id"], UploadSession.SESSION)
+    session = sessions.stored(job.task["upload_id"])
     if session is None or session.status != OPEN:
         if session is not None and session.status == DONE:
             return Step({}, int(session.total), int(session.total), finished=True)
@@ -199,18 +195,14 @@ def step(job: Job) -> Step:
 
 
 def _end(session: UploadSession, made: Sequence[Part], checkpoint: dict[str, Any]) -> Step:
-    try:
+    with jobs.refused_for_good():
         _land(session, made)
-    except Unavailable:
-        raise  # tried again from the checkpoint
-    except StowageError as error:
-        raise JobFailed(error.message) from error
     return Step(checkpoint, int(session.total), int(session.total), finished=True)
 
 
 def give_up(job: Job) -> None:
     """End the upload of a join that failed: the cleanup frees what it has stored."""
-    session = UploadSession.read(job.task["upload_id"], UploadSession.SESSION)
+    session = sessions.stored(job.task["upload_id"])
     if session is not None and session.status == OPEN:
         try:
             sessions.end(session, TERMINATED)

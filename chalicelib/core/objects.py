@@ -32,10 +32,9 @@ from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, Obje
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.objects import Placement, StoredObject, UsedToken
-from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together, tries
+from chalicelib.tables.table import BATCH_READ_LIMIT, ConditionFailed, Transaction, TransactionFailed, read_together, tries
 
 MAX_DELETED_AT_ONCE = 1000
-READ_TOGETHER = 100  # AWS limit: BatchGetItem keys
 # Sixteen writers of one name can each lose to the fifteen others.
 WRITE_TRIES = 40
 
@@ -87,11 +86,8 @@ def find_many(principal: Principal, bucket_name: str, paths: Sequence[str]) -> l
             raise denial_of_missing(principal, Operation.SELECT, bucket_name, "") from error
         return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
     require_credential(principal, not grant(principal, Operation.SELECT, bucket).nothing)
-    outcomes: list[Found | StowageError] = []
-    for start in range(0, len(paths), READ_TOGETHER):
-        batch = paths[start : start + READ_TOGETHER]
-        rows = _read_valid(bucket, batch)
-        outcomes += [_refusal(path) or _readable(principal, bucket, path, rows[path]) for path in batch]
+    rows = _read_valid(bucket, paths)
+    outcomes = [_refusal(path) or _readable(principal, bucket, path, rows[path]) for path in paths]
     require_credential(principal, any(isinstance(outcome, Found) for outcome in outcomes))
     return outcomes
 
@@ -246,8 +242,8 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
         return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
     require_credential(principal, not grant(principal, Operation.DELETE, bucket).nothing)
     outcomes: list[StowageError | None] = []
-    for start in range(0, len(paths), READ_TOGETHER):
-        batch = paths[start : start + READ_TOGETHER]
+    for start in range(0, len(paths), BATCH_READ_LIMIT):  # read shortly before they are deleted
+        batch = paths[start : start + BATCH_READ_LIMIT]
         rows = _read_valid(bucket, batch)
         outcomes += [_outcome(principal, bucket, path, rows.pop(path, None)) for path in batch]
     require_credential(principal, None in outcomes)
@@ -256,7 +252,7 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
 
 def _read_valid(bucket: Bucket, paths: Sequence[str]) -> dict[str, StoredObject | None]:
     valid = list(dict.fromkeys(path for path in paths if _is_name(path)))
-    rows = read_together(*((StoredObject, bucket.partition, path) for path in valid)) if valid else []
+    rows = read_together(*((StoredObject, bucket.partition, path) for path in valid))
     return dict(zip(valid, rows, strict=True))
 
 

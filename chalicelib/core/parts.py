@@ -68,7 +68,7 @@ def store(session: UploadSession, chunk: bytes, last: bool) -> dict[str, Any]:
     if chunk:
         key = f"{names.staging_prefix(session.upload_id)}{int(session.fence):08d}"
         providers.internal().put(key, data, content.UNKNOWN)
-        changes |= {"tail_key": key, "tail_size": len(data), "litter": True}  # the tail before it, now or later
+        changes |= {"tail_key": key, "tail_size": len(data), "litter": True}  # the tail before it is named no more
     return changes
 
 

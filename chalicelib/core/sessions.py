@@ -101,10 +101,14 @@ def _creator(principal: Principal) -> str:
 
 
 # ---- who may use it ------------------------------------------------------------------------------------
+def stored(upload_id: str) -> UploadSession | None:
+    """The session as it stands, whoever asks."""
+    return UploadSession.read(upload_id, UploadSession.SESSION)
+
+
 def find(principal: Principal, upload_id: str) -> UploadSession:
     """The session as it stands, for who began it or the service key; raises UploadNotFound, UploadExpired."""
-    session = UploadSession.read(upload_id, UploadSession.SESSION) if names.is_version(upload_id) else None
-    return visible(principal, upload_id, session)
+    return visible(principal, upload_id, stored(upload_id) if names.is_version(upload_id) else None)
 
 
 def visible(principal: Principal, upload_id: str, session: UploadSession | None) -> UploadSession:
@@ -156,7 +160,7 @@ def claim(principal: Principal, upload_id: str, offset: int, length: int, total:
             return _told(met, total)  # ours: the answer to an earlier attempt was lost
         check(met, offset, length, total)
         if met.lease_until > seam.timestamp():
-            raise UploadLocked("another request is writing to this upload; try again shortly", met.lease_until - seam.timestamp())
+            raise locked(met)
         if met.lease_until and _take_over(met, holder):
             return _told(met, total)
     raise AssertionError("tries() ends by raising")
@@ -272,6 +276,11 @@ def held(session: UploadSession) -> Condition:
     """That this writer still is the session's."""
     condition: Condition = (UploadSession.fence == session.fence) & (UploadSession.status == OPEN) & (UploadSession.lease_until > 0)
     return condition
+
+
+def locked(session: UploadSession) -> UploadLocked:
+    """What to raise while another is writing to the session."""
+    return UploadLocked("another request is writing to this upload; try again shortly", session.lease_until - seam.timestamp())
 
 
 def taken_over() -> UploadLocked:

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import garbage, names, sessions
+from chalicelib.core import buckets, garbage, names, objects, sessions
 from chalicelib.core.garbage import LIFETIME, QUARANTINE
 from chalicelib.errors import StorageUnavailable
 from chalicelib.observability import logger
@@ -30,7 +30,6 @@ from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.garbage import Quarantined, Suspect, Sweep
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, call, read_together
-from chalicelib.tables.uploads import UploadSession
 
 MISSING, ORPHAN = "missing", "orphan"
 # Seconds.
@@ -43,7 +42,6 @@ SIGHTINGS = 3
 MOST = 0.01
 MAX_SUSPECTS = 1000
 BATCH = 500
-READ_TOGETHER = 100  # AWS limit: BatchGetItem keys
 # From this many rows of a bucket on, its keys are listed and not asked for one by one.
 LISTED_FROM = 10
 SAMPLE = 20
@@ -91,12 +89,16 @@ def _run(
     dry_run: bool,
 ) -> Report:
     report = Report()
-    until = min(SLICE, seconds_left() / 2) - seconds_left()
-    known = _suspects(kind)
+    others = max(seconds_left() - SLICE, seconds_left() / 2)  # what is left to those that come after this one
+
+    def own_seconds_left() -> float:
+        return seconds_left() - others
+
+    known = Suspect.all_of(kind)
     try:
         if not dry_run:
-            _settle(kind, known, still, act, report, lambda: until + seconds_left())
-        _advance(kind, batches, len(known), lambda: until + seconds_left(), report, dry_run)
+            _settle(kind, known, still, act, report, own_seconds_left)
+        _advance(kind, batches, len(known), own_seconds_left, report, dry_run)
     except StorageUnavailable as error:
         report.stopped = error.message
     return report
@@ -192,34 +194,17 @@ def _along_keys(position: Any) -> Iterator[Batch]:
 def _unnamed(keys: Sequence[str]) -> list[Suspect]:
     """Bytes that are old enough and whose name has another row, or none, as far as one read of it can tell."""
     suspects = []
-    partition = cache(_partition)  # keys of a bucket lie together
+    partition = cache(buckets.partition_of)  # keys of a bucket lie together
     for key in keys:
         placed = names.placed(key)
         if placed and seam.version_time(placed.version) + GRACE < seam.timestamp():
             suspects.append(_suspect(ORPHAN, partition(placed.tenant_id, placed.bucket), placed.name, placed.version, key))
-    unnamed = []
-    for start in range(0, len(suspects), READ_TOGETHER):
-        batch = suspects[start : start + READ_TOGETHER]
-        wanted = {(suspect.partition, suspect.name) for suspect in batch}
-        rows = read_together(*((StoredObject, *each) for each in wanted))
-        named = {row.physical_key for row in rows if row}
-        unnamed += [suspect for suspect in batch if suspect.physical_key not in named and _is_orphan(suspect)]
-    return unnamed
-
-
-def _partition(tenant_id: str, bucket_name: str) -> str:
-    """Where a row of a bucket's bytes would be. One that is gone has no rows to look through."""
-    bucket = Bucket.read(tenant_id, bucket_name)
-    return bucket.partition if bucket else f"{tenant_id}#"
+    rows = read_together(*{(StoredObject, suspect.partition, suspect.name) for suspect in suspects})
+    named = {row.physical_key for row in rows if row}
+    return [suspect for suspect in suspects if suspect.physical_key not in named and _is_orphan(suspect)]
 
 
 # ---- suspects ------------------------------------------------------------------------------------------
-def _suspects(kind: str) -> list[Suspect]:
-    query = {"KeyConditionExpression": "#k = :k", "ExpressionAttributeNames": {"#k": "hour"}, "ConsistentRead": True}
-    pages = Suspect.pages(**query, ExpressionAttributeValues={":k": {"S": kind}})
-    return [Suspect.from_raw_data(item) for page in pages for item in page]
-
-
 def _settle(
     kind: str,
     suspects: Sequence[Suspect],
@@ -245,7 +230,7 @@ def _settle(
     sweep = Sweep.read(Sweep.HOUR, kind)
     if not ready or sweep is None or sweep.total is None:
         return  # before a round has ended it is not known how many there are
-    report.stopped = _obstacle(report.suspected + (len(_quarantined()) if kind == MISSING else 0), int(sweep.total))
+    report.stopped = _obstacle(report.suspected + (len(Quarantined.all_of(Quarantined.HOUR)) if kind == MISSING else 0), int(sweep.total))
     if report.stopped:
         logger().error("a sweep has stopped", extra={"sweep": kind, "suspects": len(ready), "reason": report.stopped})
         return
@@ -284,7 +269,7 @@ def _hide(suspect: Suspect) -> bool:
     hidden = Quarantined(Quarantined.HOUR, row.physical_key, row=row.attribute_values, until=seam.timestamp() + QUARANTINE)
     try:
         with Transaction() as transaction:
-            transaction.remove(row, (StoredObject.version == row.version) & (StoredObject.revision == row.revision))
+            transaction.remove(row, objects.unchanged(row))
             transaction.put(hidden)
     except TransactionFailed:
         return False  # written to meanwhile: it will be looked at again
@@ -295,7 +280,7 @@ def _hide(suspect: Suspect) -> bool:
 def end_quarantines(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, int]:
     """Return rows whose bytes are there again, give up those whose week is over; gives how many."""
     counted = {"held": 0, "restored": 0, "given_up": 0}
-    hidden = _quarantined()
+    hidden = Quarantined.all_of(Quarantined.HOUR)
     believes = bool(hidden) and not dry_run and _answers()
     for each in hidden:
         counted["held" if dry_run or not believes or seconds_left() <= 0 else _end_quarantine(each)] += 1
@@ -307,12 +292,6 @@ def _answers() -> bool:
         return _is_healthy()
     except StorageUnavailable:
         return False
-
-
-def _quarantined() -> list[Quarantined]:
-    query = {"KeyConditionExpression": "#h = :h", "ExpressionAttributeNames": {"#h": "hour"}, "ConsistentRead": True}
-    pages = Quarantined.pages(**query, ExpressionAttributeValues={":h": {"S": Quarantined.HOUR}})
-    return [Quarantined.from_raw_data(item) for page in pages for item in page]
 
 
 def _end_quarantine(hidden: Quarantined) -> str:
@@ -348,7 +327,7 @@ def _restore(row: StoredObject, hidden: Quarantined) -> bool:
 
 # ---- bytes without a row -------------------------------------------------------------------------------
 def _is_orphan(suspect: Suspect) -> bool:
-    session = UploadSession.read(suspect.version, UploadSession.SESSION)
+    session = sessions.stored(suspect.version)
     if session is not None and session.status == sessions.OPEN and not sessions.has_expired(session):
         return False  # an upload that lacks nothing but its end
     if providers.internal().stat(suspect.physical_key) is None or garbage.is_filed(suspect.physical_key):

@@ -122,9 +122,10 @@ def append(principal: Principal, upload_id: str, offset: int, chunk: bytes, tota
     upload of the object raises. Whatever it raises, the upload goes on at the offset that `head` tells.
     """
     if not chunk and total is None:  # nothing to take, but the end may be missing
-        sessions.check(sessions.find(principal, upload_id), offset, 0, None, repeated=True)
-        return head(principal, upload_id)
-    limit = min(parts.largest(), offset + len(chunk) if total is None else total)
+        session = sessions.find(principal, upload_id)
+        sessions.check(session, offset, 0, None, repeated=True)
+        return _with_its_end(session)
+    limit = parts.largest() if total is None else min(total, parts.largest())
     if max(offset + len(chunk), total or 0) > limit:
         sessions.check(sessions.find(principal, upload_id), offset, 0, None)
         raise TooLarge(f"this upload has at most {limit} bytes, and these go beyond", limit=limit)
@@ -163,7 +164,10 @@ def _over_if_lost(session: UploadSession) -> Iterator[None]:
 
 def head(principal: Principal, upload_id: str) -> UploadSession:
     """How far an upload is. One that lacks nothing but its end, because a process died right there, is finished first."""
-    session = sessions.find(principal, upload_id)
+    return _with_its_end(sessions.find(principal, upload_id))
+
+
+def _with_its_end(session: UploadSession) -> UploadSession:
     return _finish(session) if sessions.is_whole(session) and session.kind != RESUMABLE else session
 
 
@@ -226,7 +230,7 @@ def _ended_by_another(session: UploadSession, row: UploadSession | None) -> Uplo
     if row is not None and row.status == EXPIRED:
         raise UploadExpired(f"upload {session.upload_id} has expired; begin a new one")
     if row is not None and row.status == OPEN:
-        raise UploadLocked("another request is writing to this upload; try again shortly", row.lease_until - seam.timestamp())
+        raise sessions.locked(row)
     raise UploadNotFound(f"there is no upload {session.upload_id}")
 
 
@@ -278,7 +282,7 @@ def land(session: UploadSession, supply: Supply, condition: Condition, checksum:
     except _Done as done:
         return _as_done(session, row, done.session)
     except StowageError:
-        met = UploadSession.read(session.upload_id, UploadSession.SESSION)
+        met = sessions.stored(session.upload_id)
         if met is None or met.status != DONE:
             raise
         return _as_done(session, row, met)  # refused what another request has just done
@@ -318,10 +322,9 @@ def terminate(principal: Principal, upload_id: str) -> None:
         raise UploadSettled("this upload is complete; delete the object instead")
     if session.status == DONE and session.job_id and jobs.is_pending(session.job_id):
         raise UploadLocked("this upload is being joined with others; try again later", RETRY_AFTER_JOIN)
-    busy = session.lease_until - seam.timestamp()
+    if session.lease_until > seam.timestamp():
+        raise sessions.locked(session)
     try:
-        if busy > 0:
-            raise UploadLocked("another request is writing to this upload; try again shortly", busy)
         sessions.end(session, TERMINATED)
     except ConditionFailed as failed:
         if failed.row is None or failed.row.status != TERMINATED:

@@ -21,7 +21,9 @@ from chalicelib.settings import settings
 
 Item = dict[str, dict[str, Any]]
 """A row as DynamoDB's JSON has it: `{"name": {"S": "a.txt"}}`."""
+# AWS limits, in keys: BatchWriteItem, BatchGetItem.
 BATCH_WRITE_LIMIT = 25
+BATCH_READ_LIMIT = 100
 # Seconds.
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
@@ -132,6 +134,17 @@ class Table(Model):
                 return
             start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
+    @classmethod
+    def pages_of(cls, partition: str, **more: Any) -> Iterator[list[Item]]:
+        """The raw rows under one partition key as they stand, page by page, in the order of their sort key."""
+        query = {"KeyConditionExpression": "#partition = :partition", "ExpressionAttributeNames": {"#partition": cls._key_names()[0]}}
+        return cls.pages(**query, ExpressionAttributeValues={":partition": {"S": partition}}, ConsistentRead=True, **more)
+
+    @classmethod
+    def all_of(cls, partition: str) -> list[Self]:
+        """Every row under one partition key as it stands."""
+        return [cls.from_raw_data(item) for page in cls.pages_of(partition) for item in page]
+
     # ---- writing -------------------------------------------------------------------------------------
     def put(self, condition: Condition) -> None:
         """Write the whole row if `condition` holds for what stands there; raises ConditionFailed."""
@@ -172,7 +185,12 @@ def scan(model: type[Table], **more: Any) -> Iterator[list[Item]]:
 
 
 def read_together(*wanted: tuple[type[Table], str, str]) -> list[Any]:
-    """Rows of several tables in one consistent BatchGetItem; None in place of a row that is not there."""
+    """Rows of several tables, 100 in one consistent BatchGetItem; None in place of a row that is not there."""
+    starts = range(0, len(wanted), BATCH_READ_LIMIT)
+    return [row for start in starts for row in _read_at_once(wanted[start : start + BATCH_READ_LIMIT])]
+
+
+def _read_at_once(wanted: Sequence[tuple[type[Table], str, str]]) -> list[Any]:
     requests: dict[str, Any] = {}
     for model, partition, sort in wanted:
         request = requests.setdefault(model.Meta.table_name, {"ConsistentRead": True, "Keys": []})

@@ -5,7 +5,7 @@
 `next_part`      the number that the next part gets; one that may have been used is never used again
 `recent_parts`   the last parts as `number:etag`; when there are `PARTS_PER_PAGE`, they move into an item of their own
 `part_size`      of a direct upload in parts, in bytes; `checksum` the SHA-256 that the storage holds one in a single PUT to
-`litter`         whether something may lie in the storage that the session does not name: its writer was cut off
+`litter`         whether the storage may hold what the session does not name: earlier tails, what a writer that was cut off left
 `sources`        of an upload that joins others: their keys and sizes; `job_id` the job that joins them, in theirs too
 `label`          the TUS client's own metadata, as it came; so is `concatenation`
 `result`         the object's row as it was when the upload was done

@@ -14,39 +14,33 @@ from chalicelib import providers
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import sessions
 from chalicelib.errors import BytesMissing, UploadLocked
-from tests.api.tus_client import CHUNK, MIB, TUS, Tus, allow, digest, encoded, failing_once, holds, id_of, info, noise, refused, session
-from tests.client import Answer, Client
+from tests.api.tus_client import (
+    CHUNK,
+    MAX_BODY,
+    MIB,
+    TUS,
+    UNKNOWN,
+    Tus,
+    allow,
+    digest,
+    encoded,
+    failing_once,
+    holds,
+    id_of,
+    info,
+    noise,
+    refused,
+    session,
+)
+from tests.client import Answer
 from tests.conftest import Call, Clock, Tenant
 
 Choose = Callable[[str, str], None]
-UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-MAX_BODY = 4_400_000
 HOUR, DAY = 3600, 24 * 3600
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89"
 # A small upload is stored whole with its last chunk, a large one has parts in the storage before; ALMOST all of it comes first.
 SMALL, LARGE = b"sixteen bytes!!!", noise(8 * MIB + 1)
 ALMOST = {len(SMALL): 8, len(LARGE): 8 * MIB}
-
-
-@pytest.fixture
-def tus(service: Client) -> Tus:
-    """TUS under the service key, with a bucket `b`."""
-    service.bucket("b")
-    return Tus(service)
-
-
-@pytest.fixture
-def half(tus: Tus) -> str:
-    """An upload of six bytes, three of which are here."""
-    return tus.begin(6, b"abc")
-
-
-@pytest.fixture(params=["s3", "filesystem"])
-def storage(request: pytest.FixtureRequest, tus: Tus) -> Tus:
-    """TUS on each provider."""
-    if request.param == "filesystem":
-        request.getfixturevalue("on_filesystem")
-    return tus
 
 
 @pytest.fixture(params=[SMALL, LARGE], ids=["small", "large"])

@@ -7,35 +7,28 @@ from typing import Any
 
 import pytest
 
-from tests.api.tus_client import MIB, TUS, Tus, allow, digest, downloaded, encoded, holds, id_of, info, noise, refused, run_jobs, session
-from tests.client import Client
+from tests.api.tus_client import (
+    MAX_BODY,
+    MIB,
+    TUS,
+    UNKNOWN,
+    Tus,
+    allow,
+    digest,
+    downloaded,
+    encoded,
+    holds,
+    id_of,
+    info,
+    noise,
+    refused,
+    run_jobs,
+    session,
+)
 from tests.conftest import Call, Tenant, run_job
 
 Choose = Callable[[str, str], None]
-UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-MAX_BODY = 4_400_000
 LARGE = noise(8 * MIB + 1)
-
-
-@pytest.fixture
-def tus(service: Client) -> Tus:
-    """TUS under the service key, with a bucket `b`."""
-    service.bucket("b")
-    return Tus(service)
-
-
-@pytest.fixture
-def half(tus: Tus) -> str:
-    """An upload of six bytes, three of which are here."""
-    return tus.begin(6, b"abc")
-
-
-@pytest.fixture(params=["s3", "filesystem"])
-def storage(request: pytest.FixtureRequest, tus: Tus) -> Tus:
-    """TUS on each provider."""
-    if request.param == "filesystem":
-        request.getfixturevalue("on_filesystem")
-    return tus
 
 
 # ---- creation with upload ------------------------------------------------------------------------------

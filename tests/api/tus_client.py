@@ -21,6 +21,8 @@ from tests.conftest import Tenant, run_job
 TUS = "/storage/v1/upload/tus"
 CHUNK = "application/offset+octet-stream"
 MIB = 1 << 20
+MAX_BODY = 4_400_000
+UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
 @dataclass(frozen=True)
