@@ -33,7 +33,7 @@ lint: ## Check format, style, types and import rules
 	$(BIN)/lint-imports
 
 bench: ## Measure; prints a table and writes JSON
-	@infra/venv.sh $(ALL_PACKAGES)
+	@infra/venv.sh $(ALL_PACKAGES) benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks
 
 cleanup: ## Run the hourly cleanup now, on the run that is up (DRY_RUN=1 only counts) or on a stage (STAGE=prod)

@@ -66,7 +66,7 @@ def ours(rig: Rig) -> Kind:
 
 def peer() -> Kind:
     """`@tus/server` before `@tus/s3-store`, installed when it is not, and a bucket of its own."""
-    _install_peer()
+    install_peer()
     stack.aws_client("s3", os.environ).create_bucket(Bucket=PEER_BUCKET)
 
     def command(port: int) -> list[str]:
@@ -75,13 +75,13 @@ def peer() -> Kind:
     return Kind("@tus/server", command, "/files", PEER_BUCKET, ("",), environment={"BUCKET": PEER_BUCKET})
 
 
-def _install_peer() -> None:
+def install_peer() -> None:
     if not (shutil.which("node") and shutil.which("npm")):
-        raise SystemExit("stowage: the uploads are measured beside a server on Node; install node 20.19 or later, with npm")
+        raise SystemExit("stowage: what is measured has its peer on Node; install node 20.19 or later, with npm")
     lock, installed = PEER / "package-lock.json", PEER / "node_modules" / ".package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
-    print("  installing @tus/server and @tus/s3-store into benchmarks/peer, once", file=sys.stderr, flush=True)
+    print("  installing the peers into benchmarks/peer, once", file=sys.stderr, flush=True)
     done = subprocess.run(
         ["npm", "ci", "--prefix", str(PEER), "--no-audit", "--no-fund"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -5,6 +5,7 @@ format of the surface that was called. Messages are for the caller: they never c
 or the text of an inner exception. The README's table of errors is made from this module.
 """
 
+import math
 from typing import Any, ClassVar
 
 
@@ -188,6 +189,12 @@ class IntegrityFailed(StowageError):
     code, status = "IntegrityFailed", 422
 
 
+class UnprocessableImage(StowageError):
+    """The source of a transform is no image, broken, or too large to be transformed."""
+
+    code, status = "UnprocessableImage", 422
+
+
 class UploadLocked(StowageError):
     """Another request is writing to the upload: `seconds` until its lease ends at the latest."""
 
@@ -196,6 +203,17 @@ class UploadLocked(StowageError):
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.headers = {"Retry-After": str(max(1, round(seconds)))}  # type: ignore[misc]  # depends on the lease
+
+
+# 429: too much at once
+class Throttled(StowageError):
+    """`seconds` until it may be tried again."""
+
+    code, status = "Throttled", 429
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.headers = {"Retry-After": str(max(1, math.ceil(seconds)))}  # type: ignore[misc]  # depends on who asked how often
 
 
 # 460: of the TUS protocol's checksum extension

@@ -12,6 +12,7 @@ from functools import lru_cache
 PAYLOAD_LIMIT = 4_400_000
 # API Gateway's own, and so the local server's: all that a function on another platform than Lambda could be given.
 GATEWAY_LIMIT = 10 << 20
+TRANSFORM_LIMIT = 50_000_000
 GIGABYTE = 1_000_000_000
 STORAGE_PROVIDERS = ("filesystem", "s3")
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -56,6 +57,14 @@ class Settings:
     """Largest request or answer body; elsewhere than on Lambda up to 10 MiB."""
     max_upload_size: int = 5 * GIGABYTE
     """Largest object."""
+    image_function: str = ""
+    """Name of the function that transforms images. Empty: transforms are refused."""
+    max_transform_size: int = 10_000_000
+    """Largest image that is transformed."""
+    transform_ttl: int = 3600
+    """Seconds after which a transformed image is made anew."""
+    transforms_per_minute: int = 300
+    """New transforms that a tenant may ask for in a minute, and at once."""
     jobs_queue: str = ""
     """URL of the queue that wakes the job worker."""
     event_bus: str = ""
@@ -72,6 +81,10 @@ class Settings:
             raise SettingsError("STOWAGE_S3_BUCKET names the internal bucket and is required when STOWAGE_STORAGE_PROVIDER is s3")
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"STOWAGE_LOG_LEVEL is {self.log_level!r}; use one of: {', '.join(LOG_LEVELS)}")
+        if self.transforms_per_minute < 1:
+            raise SettingsError("STOWAGE_TRANSFORMS_PER_MINUTE is at least 1")
+        if self.max_transform_size > TRANSFORM_LIMIT:
+            raise SettingsError(f"STOWAGE_MAX_TRANSFORM_SIZE is at most {TRANSFORM_LIMIT}: the image function holds it beside its pixels")
         if not 0 < self.max_body <= GATEWAY_LIMIT:
             raise SettingsError(f"STOWAGE_MAX_BODY must lie between 1 and {GATEWAY_LIMIT}: API Gateway carries no more")
 
@@ -85,7 +98,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         if not value:
             continue
         if kind is int and not (value.isascii() and value.isdigit()):
-            raise SettingsError(f"{variable} must be a whole number of bytes, not {value!r}")
+            raise SettingsError(f"{variable} must be a whole number, not {value!r}")
         if kind is bool and value.lower() not in FLAGS:
             raise SettingsError(f"{variable} must be true or false, not {value!r}")
         chosen[name] = int(value) if kind is int else FLAGS[value.lower()] if kind is bool else value

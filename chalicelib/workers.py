@@ -12,9 +12,13 @@ from urllib.parse import unquote_plus
 
 from chalice.app import Blueprint
 
+from chalicelib.images import function as images
 from chalicelib.observability import count, logger
 
 workers = Blueprint(__name__)
+# Its handler lies there, so that neither Chalice nor this module is imported for it.
+image_function = Blueprint(images.__name__)
+image_function.lambda_function(name="image_transform")(images.image_transform)
 
 Event = dict[str, Any]
 Failures = dict[str, list[dict[str, str]]]

@@ -75,6 +75,8 @@ def told(report: dict[str, Any]) -> str:
         )
         if sweep["stopped"]:
             lines.append(f"{kind:<12}STOPPED: {sweep['stopped']}")
+    if report["transforms_expired"]:
+        lines.append(f"transforms  {report['transforms_expired']} of yesterday deleted")
     if report["jobs_woken"]:
         lines.append(f"jobs        {report['jobs_woken']} woken")
     if not (uploads["finished"] and garbage["finished"]):

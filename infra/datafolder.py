@@ -6,6 +6,7 @@
 `dev.env`     the environment to `source`: addresses and keys of the demo tenant
 `aws/`        the embedded AWS (`infra/stack.py`)
 `files/`      bytes of the filesystem provider
+`images.port` the port of the image function, taken again so that sourced environments stay right
 `stream.json` how far the runner has read (`infra/runner.py`)
 """
 
@@ -36,6 +37,7 @@ class DataFolder:
         self.files = path / "files"
         self.environment_file = path / "dev.env"
         self.stream_positions = path / "stream.json"
+        self.images_port = path / "images.port"
         self._fingerprint = fingerprint
         self._version_file = path / "version"
         self._key_file = path / "master.key"

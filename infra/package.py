@@ -35,6 +35,11 @@ SERVICES = frozenset({"dynamodb", "events", "lambda", "s3", "sqs", "ssm", "sts"}
 UNPACKED_LIMIT = 262_144_000
 ZIPPED_EPOCH = (1980, 1, 1, 0, 0, 0)
 CHALICE = "import sys; from chalice.cli import main; sys.exit(main())"
+# Chalice knows which C library each runtime of Lambda has; a stack on this machine runs with this machine's.
+CHALICE_HERE = (
+    "import platform; from chalice.deploy.packager import DependencyBuilder; DependencyBuilder._RUNTIME_GLIBC = {};"
+    " DependencyBuilder._DEFAULT_GLIBC = tuple(map(int, (platform.libc_ver()[1] or '2.26').split('.')[:2])); " + CHALICE
+)
 
 
 class PackageError(Exception):
@@ -44,18 +49,18 @@ class PackageError(Exception):
 def build(out: Path, arch: str = "arm64", root: Path = ROOT) -> None:
     """Write `deployment.zip` and `template.json` into `out`, from the sources under `root`.
 
-    `arch` is the Lambda architecture, or `host` for this machine's. The runtime is this interpreter's version,
-    because bytecode and binary wheels belong to one version. Raises PackageError.
+    `arch` is the Lambda architecture, or `host` for a stack that runs on this machine. The runtime is this interpreter's
+    version, because bytecode and binary wheels belong to one version. Raises PackageError.
     """
     architecture = _architecture(arch)
-    _check_python()
+    _check_python(arch)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stowage-package-") as folder:
         project, made, unpacked = (Path(folder, name) for name in ("project", "made", "unpacked"))
         _step("copying the sources")
         _copy_sources(root, project, architecture)
         _step(f"chalice package for Python {_python()} on {architecture}: fetching the packages of requirements.txt")
-        _run_chalice(project, made)
+        _run_chalice(project, made, CHALICE_HERE if arch == "host" else CHALICE)
         with zipfile.ZipFile(made / "deployment.zip") as packed:
             packed.extractall(unpacked)
         _check_complete(project / "requirements.txt", unpacked)
@@ -84,12 +89,12 @@ def _architecture(arch: str) -> str:
         raise PackageError(f"Lambda has no architecture for this machine ({platform.machine()}); use --arch arm64 or x86_64") from None
 
 
-def _check_python() -> None:
+def _check_python(arch: str) -> None:
     if sys.version_info[:2] not in PYTHONS:
         raise PackageError(f"Python {_python()} is not supported; run this with Python 3.11, 3.12 or 3.13")
-    if sys.version_info[:2] == (3, 11):
-        # Lambda's 3.11 runs on Amazon Linux 2 (glibc 2.26), for which some packages no longer offer wheels.
-        _step("the functions will run on Python 3.11; with 3.12 or 3.13 here they run on the newer Amazon Linux")
+    if sys.version_info[:2] == (3, 11) and arch != "host":
+        # Lambda's 3.11 runs on Amazon Linux 2 (glibc 2.26), for which Pillow offers no wheels any more.
+        raise PackageError("Lambda's Python 3.11 has too old a C library for Pillow; run this with Python 3.12 or 3.13 (PYTHON=python3.13)")
 
 
 def _copy_sources(root: Path, project: Path, architecture: str) -> None:
@@ -107,14 +112,14 @@ def _copy_sources(root: Path, project: Path, architecture: str) -> None:
     chosen.write_text(json.dumps(settings | {"lambda_architecture": architecture}))
 
 
-def _run_chalice(project: Path, made: Path) -> None:
+def _run_chalice(project: Path, made: Path, program: str) -> None:
     """`chalice package`, which imports `app.py`; a package that it leaves out is an error here."""
     # A developer's STOWAGE_* must not decide what is built; the region is needed but is not in the template.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STOWAGE_")}
     environment.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     # No call to AWS is made, but Chalice looks for credentials, even in the metadata of the machine.
     environment["AWS_EC2_METADATA_DISABLED"] = "true"
-    command = [sys.executable, "-c", CHALICE, "package", "--merge-template", "infra/template.yaml", str(made)]
+    command = [sys.executable, "-c", program, "package", "--merge-template", "infra/template.yaml", str(made)]
     run = subprocess.run(command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     left_out = re.search(r"Could not install dependencies:\n(.*?)\nYou will", run.stdout, re.DOTALL)
     if left_out:
@@ -136,6 +141,10 @@ def _check_complete(requirements: Path, folder: Path) -> None:
     there = {_canonical(path.name.split("-")[0]) for path in folder.glob("*.dist-info")}
     if wanted - there:
         raise PackageError(f"not in the package that Chalice made: {', '.join(sorted(wanted - there))}")
+    # Where there is no wheel, Chalice compiles what the machine's headers allow: Pillow without WebP, and so on.
+    compiled = [path.parent.name.split("-")[0] for path in folder.glob("*.dist-info/WHEEL") if "-linux_" in path.read_text()]
+    if compiled:
+        raise PackageError(f"no wheel for Python {_python()} on the chosen architecture, only one compiled here: {', '.join(compiled)}")
 
 
 def _canonical(name: str) -> str:
@@ -215,7 +224,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; 0, or 1 after one line that says what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m infra.package", description="Build deployment.zip and template.json.")
     parser.add_argument("--out", type=Path, default=Path("dist"), help="folder for the two files (dist)")
-    parser.add_argument("--arch", choices=["arm64", "x86_64", "host"], default="arm64", help="architecture of the functions (arm64)")
+    parser.add_argument(
+        "--arch",
+        choices=["arm64", "x86_64", "host"],
+        default="arm64",
+        help="architecture of the functions (arm64); host: to run on this machine",
+    )
     chosen = parser.parse_args(arguments)
     try:
         build(chosen.out, chosen.arch)

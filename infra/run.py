@@ -36,6 +36,7 @@ OWN_VARIABLES = frozenset(["STOWAGE_DATA", "STOWAGE_URL"])
 API_TIMEOUT = 60
 API_STOP_TIMEOUT = 25
 RUNNER_STOP_TIMEOUT = 25
+IMAGES_STOP_TIMEOUT = 5
 WATCH_INTERVAL = 0.5
 
 Child = subprocess.Popen[bytes]
@@ -123,6 +124,7 @@ class Run:
         return {
             "STOWAGE_URL": f"http://localhost:{self._options.port}",
             **self._aws.environment(),
+            "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{stack.remembered_port(self._folder.images_port)}",
             **self._options.settings,
             "STOWAGE_TABLE_PREFIX": self._template["Parameters"]["Prefix"]["Default"],
             "STOWAGE_S3_BUCKET": outputs["InternalBucket"],
@@ -130,6 +132,7 @@ class Run:
             "STOWAGE_MASTER_KEY": master_key,
             "STOWAGE_JOBS_QUEUE": outputs["JobsQueueUrl"],
             "STOWAGE_EVENT_BUS": outputs["EventBusName"],
+            "STOWAGE_IMAGE_FUNCTION": "image-transform",
         }
 
     def _with_tenant(self, values: dict[str, str]) -> dict[str, str]:
@@ -163,6 +166,10 @@ class Run:
 
     def _start_children(self, values: dict[str, str]) -> None:
         environment = self._child_environment(values)
+        port = int(values["AWS_ENDPOINT_URL_LAMBDA"].rpartition(":")[2])
+        invoker = self._spawn("the image function", ["infra.invoker", str(port)], environment)
+        if not stack.await_answer(port, "/", invoker, API_TIMEOUT):
+            raise RunError("the image function did not start; its reason stands above")
         local = ["chalice.cli:main", "local", "--host", "127.0.0.1", "--port", str(self._options.port), "--no-autoreload"]
         say("  starting the API")
         api = self._spawn("the API", ["infra.lifeline", *local], environment)
@@ -194,10 +201,11 @@ class Run:
         """Stop what was started. From here on signals are ignored: stopping twice would lose rows."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        timeouts = {"the API": API_STOP_TIMEOUT, "the runner": RUNNER_STOP_TIMEOUT}
+        # In this order: what is under way in the API may still need the image function.
+        timeouts = {"the API": API_STOP_TIMEOUT, "the runner": RUNNER_STOP_TIMEOUT, "the image function": IMAGES_STOP_TIMEOUT}
         say("stopping")
-        for name, process in self._children.items():
-            if not stack.stop(process, timeouts[name]):
+        for name, timeout in timeouts.items():
+            if name in self._children and not stack.stop(self._children[name], timeout):
                 say(f"{name} did not stop in time and was killed", error=True)
         if not self._aws.stop():
             say("the embedded AWS did not stop in time and was killed: changes of this run may be lost", error=True)

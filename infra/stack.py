@@ -173,7 +173,7 @@ class EmbeddedAWS:
     def start(self) -> None:
         """Start it and wait until it answers; raises StackError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._port = self._choose_port()
+        self._port = remembered_port(self.folder / "port")
         with (self.folder / "log").open("ab") as log:
             command = [sys.executable, "-m", "infra.lifeline", "--delay", str(ORPHAN_DELAY), "infra.embedded:main"]
             self.process = spawn(command, self._settings(), output=log, lock=self._lock)
@@ -204,18 +204,19 @@ class EmbeddedAWS:
             "SFTP_ENABLED": "0",
         }
 
-    def _choose_port(self) -> int:
-        remembered = self.folder / "port"
-        port = int(remembered.read_text()) if remembered.exists() else 0
-        if not port or not port_is_free(port):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-        remembered.write_text(f"{port}\n")
-        return port
-
     def _last_words(self) -> str:
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-5:])
+
+
+def remembered_port(file: Path) -> int:
+    """A loopback port that nothing listens on: the one in `file` if it can be, else another, which is then noted there."""
+    port = int(file.read_text()) if file.exists() else 0
+    if not port or not port_is_free(port):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+    file.write_text(f"{port}\n")
+    return port
 
 
 def port_is_free(port: int) -> bool:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ os.environ.update(
 
 from chalicelib import aws, providers, seam, settings, workers  # noqa: E402  # settings are read once: the environment comes first
 from chalicelib.access import cache  # noqa: E402
-from infra import stack  # noqa: E402
+from chalicelib.core import transforms  # noqa: E402
+from infra import invoker, stack  # noqa: E402
 from tests.client import Client  # noqa: E402
 from tests.issuer import Web  # noqa: E402
 
@@ -55,7 +57,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Embedde
 
 
 def read_environment_again() -> None:
-    for cached in (settings.settings, aws.session, aws.client, providers.internal):
+    for cached in (settings.settings, aws.session, aws.client, providers.internal, transforms._lambda):
         cached.cache_clear()
     cache.forget_everything()
     aws.session().register("before-send", _record)
@@ -102,6 +104,53 @@ def web(choose: Callable[[str, str], None]) -> Iterator[Web]:
     made = Web()
     yield made
     made.stop()
+
+
+@dataclass(frozen=True)
+class ImageFunction:
+    """Makes image functions, each to be asked until the next is made; stops them after the test."""
+
+    made: list[invoker.Server]
+
+    def __call__(self, **options: Any) -> invoker.Server:
+        server = invoker.Server(0, stack.ACCESS_KEY, **options)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        self.made.append(server)
+        self.ask(server)
+        return server
+
+    @staticmethod
+    def ask(server: invoker.Server) -> None:
+        os.environ.update(AWS_ENDPOINT_URL_LAMBDA=server.endpoint, STOWAGE_IMAGE_FUNCTION="image-transform")
+        read_environment_again()
+
+    def stop(self) -> None:
+        for server in self.made:
+            server.shutdown()
+            server.server_close()
+
+
+@pytest.fixture(scope="session")
+def shared_image_function(embedded: stack.EmbeddedAWS) -> Iterator[invoker.Server]:
+    """One for all tests that have no wishes: its processes take half a second to start."""
+    function = ImageFunction([])
+    yield function(patience=30)
+    function.stop()
+
+
+@pytest.fixture
+def image_function(shared_image_function: invoker.Server) -> invoker.Server:
+    """Transforms images in processes of its own, as Lambda does."""
+    ImageFunction.ask(shared_image_function)
+    return shared_image_function
+
+
+@pytest.fixture
+def new_image_function(embedded: stack.EmbeddedAWS) -> Iterator[ImageFunction]:
+    """Makes one by the settings of now, with a concurrency, patience or timeout of its own."""
+    function = ImageFunction([])
+    yield function
+    function.stop()
 
 
 class Context:

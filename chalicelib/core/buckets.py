@@ -10,6 +10,7 @@ from chalicelib.access.principals import Principal, Role
 from chalicelib.core import content, jobs, names
 from chalicelib.core.jobs import Step
 from chalicelib.errors import BucketExists, BucketNotEmpty, BucketNotFound, InvalidRequest
+from chalicelib.images.options import check_presets
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
@@ -29,11 +30,16 @@ _buckets: MinuteCache[Bucket] = MinuteCache()
 
 @dataclass(frozen=True, slots=True)
 class BucketSettings:
-    """What may be chosen for a bucket. `file_size_limit` in bytes, None: the installation's; types None: any."""
+    """What may be chosen for a bucket. `file_size_limit` in bytes, None: the installation's; types None: any.
+
+    `transforms` says how images may be asked for (`core/transforms.py`), None: with any options.
+    """
 
     visibility: str = "private"
     file_size_limit: int | None = None
     allowed_mime_types: list[str] | None = None
+    transforms: str | None = None
+    transform_presets: dict[str, dict[str, str]] | None = None
 
 
 def check_settings(chosen: dict[str, Any]) -> dict[str, Any]:
@@ -46,6 +52,8 @@ def check_settings(chosen: dict[str, Any]) -> dict[str, Any]:
         checked["allowed_mime_types"] = [content.check_pattern(pattern) for pattern in patterns]
         if len(patterns) > MAX_ALLOWED_TYPES or sum(map(len, patterns)) > MAX_ALLOWED_CHARACTERS:
             raise InvalidRequest(f"a bucket names at most {MAX_ALLOWED_TYPES} content types, {MAX_ALLOWED_CHARACTERS} characters in all")
+    if chosen.get("transform_presets") is not None:
+        check_presets(chosen["transform_presets"])
     return checked
 
 
@@ -61,6 +69,8 @@ def create(tenant_id: str, name: str, choices: dict[str, Any]) -> Bucket:
         visibility=chosen.visibility,
         file_size_limit=chosen.file_size_limit,
         allowed_mime_types=chosen.allowed_mime_types,
+        transforms=chosen.transforms,
+        transform_presets=chosen.transform_presets,
         created_at=now,
         updated_at=now,
     )

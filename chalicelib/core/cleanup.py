@@ -7,7 +7,7 @@ counts what is due and what the sweeps would find, and changes nothing.
 from collections.abc import Callable
 from typing import Any
 
-from chalicelib.core import expiry, garbage, jobs, sweeps
+from chalicelib.core import expiry, garbage, jobs, sweeps, transforms
 
 
 def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Any]:
@@ -24,6 +24,7 @@ def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, A
         "uploads": uploads.as_dict(),
         "garbage": collected.as_dict(),
         "quarantine": quarantine,
+        "transforms_expired": 0 if dry_run else transforms.expire(),
         "sweeps": {kind: report.as_dict() for kind, report in swept.items()},
     }
 

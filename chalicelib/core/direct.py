@@ -208,7 +208,7 @@ def _unexpected(placed: names.Placed, physical_key: str) -> Garbage:
 
 
 def _adopt(session: UploadSession) -> UploadSession:
-    found = _presigner().inspect(session.physical_key, content.SNIFFED_BYTES)
+    found = providers.internal().inspect(session.physical_key, content.SNIFFED_BYTES)
     if found is None:
         raise NotUploaded("nothing has arrived yet at the URL of this upload; send the bytes there, then confirm again")
     _check(session, found)
@@ -244,7 +244,7 @@ def _same(etag: str, part: ListedPart) -> bool:
 
 def _check(session: UploadSession, found: Inspected) -> None:
     """Refuse bytes that are not those of the promise, and end the upload with them."""
-    if found.size == session.total and content.essence(found.content_type) == content.essence(session.content_type):
+    if found.size == session.total and content.essence(found.content_type or "") == content.essence(session.content_type):
         return
     with suppress(ConditionFailed):  # claimed or ended by somebody else, who finds the same
         sessions.end(session, sessions.TERMINATED)

@@ -2,9 +2,10 @@
 
 A token is `{payload}.{signature}`, both base64url without padding (seed 002 "Signed URLs"). The payload is compact
 JSON: bucket `b`, path `p`, tenant `pid`, expiry `exp` and issue `iat` in seconds since 1970, and the master key's
-id `kid`; one for uploads has the scope `s: "up"`, who signed it (role `r`, claims `c`), whether it may overwrite `u`,
-and a type `t`. The signature is HMAC-SHA256 under a key derived from the master key, so that a changed master key ends all tokens
-once it is no longer listed beside the new one.
+id `kid`; one for a transform alone has its options `tr` and the role `r` of who signed it; one for uploads has the scope
+`s: "up"`, who signed it (role `r`, claims `c`), whether it may overwrite `u`, and a type `t`. The signature is HMAC-SHA256
+under a key derived from the master key, so that a changed master key ends all tokens once it is no longer listed beside
+the new one.
 
 What is no longer the object that was signed is not opened: a token older than the object's `tokens_not_before` (when
 it came to its name, or when its tokens were revoked) or than its bucket is refused.
@@ -24,7 +25,7 @@ from chalicelib.access.credentials import require_tenant
 from chalicelib.access.permissions import Operation, denial_of_missing, require_any
 from chalicelib.access.principals import Principal, Role
 from chalicelib.access.sealing import MasterKey, master_keys
-from chalicelib.core import buckets, content, names, objects
+from chalicelib.core import buckets, content, names, objects, transforms
 from chalicelib.core.objects import Found, Upload
 from chalicelib.errors import BucketNotFound, ExpiredToken, InvalidSignature, StowageError
 from chalicelib.tables.buckets import Bucket
@@ -38,6 +39,8 @@ MAX_TOKEN_CHARACTERS = 8192
 UPLOAD = "up"
 # DynamoDB deletes the mark of a used token some time after it could be used again.
 KEPT_AFTER_EXPIRY = 86_400
+
+Transform = dict[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +58,25 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a download token opens, and for how many more seconds."""
+    """What a download token opens, for how many more seconds, and which transform of it alone, if it says."""
 
     found: Found
     seconds_left: float
+    transform: transforms.Signed | None
 
 
 # ---- signing -------------------------------------------------------------------------------------------
-def sign_download(principal: Principal, bucket_name: str, path: str, lifetime: int) -> Signed:
-    """A token for an object that the principal may read; raises what reading it would."""
-    return _sign_found(principal, objects.find(principal, bucket_name, path), lifetime)
+def sign_download(principal: Principal, bucket_name: str, path: str, lifetime: int, transform: Transform = None) -> Signed:
+    """A token for an object that the principal may read, or for one transform of it; raises what reading it would."""
+    return _sign_found(principal, objects.find(principal, bucket_name, path), lifetime, transform)
 
 
-def sign_downloads(principal: Principal, bucket_name: str, paths: Sequence[str], lifetime: int) -> list[Signed | StowageError]:
+def sign_downloads(
+    principal: Principal, bucket_name: str, paths: Sequence[str], lifetime: int, transform: Transform = None
+) -> list[Signed | StowageError]:
     """A token or an error for each path, in order."""
     found = objects.find_many(principal, bucket_name, paths)
-    return [each if isinstance(each, StowageError) else _sign_found(principal, each, lifetime) for each in found]
+    return [each if isinstance(each, StowageError) else _sign_found(principal, each, lifetime, transform) for each in found]
 
 
 def sign_upload(principal: Principal, bucket_name: str, path: str, lifetime: int, upsert: bool, content_type: str | None) -> Signed:
@@ -103,10 +109,19 @@ def revoke(principal: Principal, bucket_name: str, path: str) -> None:
     objects.change(principal, bucket_name, path, later)
 
 
-def _sign_found(principal: Principal, found: Found, lifetime: int) -> Signed:
+def _sign_found(principal: Principal, found: Found, lifetime: int, transform: Transform) -> Signed:
+    if transform:
+        transforms.check(found, transform, trusted=principal.is_service)
     # Another process, whose clock may be ahead of this one's, wrote the row: a new token is never older than it.
     issued = max(seam.timestamp(), _not_before(found.row))
-    return _sign(principal.tenant_id, found.bucket.name, found.row.name, lifetime, issued, {})
+    return _sign(
+        principal.tenant_id,
+        found.bucket.name,
+        found.row.name,
+        lifetime,
+        issued,
+        {"tr": transform, "r": principal.role.value} if transform else {},
+    )
 
 
 def _sign(tenant_id: str, bucket: str, path: str, lifetime: int, issued: float, scope: dict[str, Any]) -> Signed:
@@ -125,7 +140,8 @@ def open_download(token: str) -> Opened:
     bucket, row = objects.read_current(service, Operation.SELECT, payload["b"], payload["p"])
     row = objects.permit_existing(service, Operation.SELECT, bucket, payload["p"], row)
     _check_age(payload, bucket, row)
-    return Opened(Found(bucket, row), payload["exp"] - seam.timestamp())
+    transform = transforms.Signed(payload["tr"], payload["r"] == Role.SERVICE.value) if "tr" in payload else None
+    return Opened(Found(bucket, row), payload["exp"] - seam.timestamp(), transform)
 
 
 def store_signed(token: str, body: bytes, declared: str, user_metadata: str | None) -> tuple[StoredObject, bool]:

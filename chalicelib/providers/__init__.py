@@ -47,11 +47,15 @@ class ListedPart(Part):
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What a client has put by itself: `size` bytes of `content_type`, and the first of them."""
+    """An object at a glance: `size` bytes, the first of them, their type (None where none is kept), and when they were stored.
+
+    `stored` in seconds since 1970, by the storage's own clock.
+    """
 
     size: int
-    content_type: str
     start: bytes
+    content_type: str | None
+    stored: float
 
 
 class Provider(Protocol):
@@ -71,6 +75,9 @@ class Provider(Protocol):
 
     def stat(self, key: str) -> Stat | None:
         """Size and ETag, or None when there is no such object (a definite answer, not a failure)."""
+
+    def inspect(self, key: str, length: int) -> Inspected | None:
+        """An object with the first `length` bytes of it in one look, or None when there is none (a definite answer)."""
 
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Remove objects; a missing one is removed already. Gives the keys that stayed, with the cause."""
@@ -100,8 +107,13 @@ class Presigner(Protocol):
     def presign_part(self, key: str, upload_id: str, number: int, length: int, expires_in: int) -> str:
         """A URL that takes part `number` of a multipart upload by PUT, of exactly `length` bytes, for `expires_in` seconds."""
 
-    def inspect(self, key: str, length: int) -> Inspected | None:
-        """Size, type and the first `length` bytes of an object in one look, or None when there is none."""
+
+@runtime_checkable
+class Expirer(Protocol):
+    """Removes by age what a lifecycle rule removes where the storage has such rules."""
+
+    def expire(self, prefix: str, before: float) -> int:
+        """Remove objects whose keys start with `prefix` and which were stored before that second of 1970; gives their number."""
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from chalicelib.errors import BytesMissing, StorageUnavailable
-from chalicelib.providers import Listed, ListedPart, Part, Stat
+from chalicelib.providers import Inspected, Listed, ListedPart, Part, Stat
 
 ESCAPE = "%"
 _PIECE = 1 << 20
@@ -82,6 +82,14 @@ class Filesystem:
         identity = f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
         return Stat(found.st_size, hashlib.sha256(identity.encode()).hexdigest()[:32])
 
+    def inspect(self, key: str, length: int) -> Inspected | None:
+        try:
+            with self._looking(), open(self._path(key), "rb") as file:
+                found = os.fstat(file.fileno())
+                return Inspected(found.st_size, file.read(length), None, found.st_mtime)
+        except BytesMissing:
+            return None
+
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
         left: dict[str, str] = {}
         for key in keys:
@@ -101,6 +109,10 @@ class Filesystem:
             keys = [listed for listed in self._walk(self._objects, "") if listed.key.startswith(prefix) and listed.key > after]
         # Folder order is not key order ("a/b" sorts after "a.b", but folder "a" before file "a.b").
         yield from sorted(keys, key=lambda listed: listed.key)
+
+    def expire(self, prefix: str, before: float) -> int:
+        old = [listed.key for listed in self.list(prefix) if (found := self.inspect(listed.key, 0)) and found.stored < before]
+        return len(old) - len(self.delete(old))
 
     def copy(self, source: str, target: str) -> None:
         with self._looking(), self._staged() as staged:

@@ -91,6 +91,19 @@ class S3:
             self._call("ListObjectsV2", Prefix=key, MaxKeys=1)
             return None
 
+    def inspect(self, key: str, length: int) -> Inspected | None:
+        try:
+            answer = self._call("GetObject", Key=key, Range=f"bytes=0-{length - 1}")
+        except BytesMissing as missing:
+            if _code(missing.__cause__) != "InvalidRange":
+                return None
+            found = self._head(key)  # of an empty object there is no first byte
+            return Inspected(found["ContentLength"], b"", found["ContentType"], found["LastModified"].timestamp()) if found else None
+        with _answering():
+            start = answer["Body"].read()
+        size = int(answer["ContentRange"].rpartition("/")[2])
+        return Inspected(size, start, answer["ContentType"], answer["LastModified"].timestamp())
+
     def delete(self, keys: Sequence[str]) -> Mapping[str, str]:
         left: dict[str, str] = {}
         together = [key for key in keys if not _NOT_IN_XML.search(key)]
@@ -130,16 +143,6 @@ class S3:
     def presign_part(self, key: str, upload_id: str, number: int, length: int, expires_in: int) -> str:
         part = {"Bucket": self.bucket, "Key": key, "UploadId": upload_id, "PartNumber": number, "ContentLength": length}
         return str(self._client.generate_presigned_url("upload_part", part, expires_in))
-
-    def inspect(self, key: str, length: int) -> Inspected | None:
-        try:
-            answer = self._call("GetObject", Key=key, Range=f"bytes=0-{length - 1}")
-        except BytesMissing:  # of an empty object there is no first byte either
-            found = self._head(key)
-            return Inspected(found["ContentLength"], found["ContentType"], b"") if found else None
-        with _answering():
-            start = answer["Body"].read()
-        return Inspected(int(answer["ContentRange"].rpartition("/")[2]), answer["ContentType"], start)
 
     # ---- Multipart -----------------------------------------------------------------------------------
     def create_multipart(self, key: str, content_type: str) -> str:
@@ -211,8 +214,13 @@ def _answering() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
+        if _code(error) in _MISSING:
             raise BytesMissing("the stored object is missing") from error
         raise StorageUnavailable("the storage refused or failed the request; try again shortly") from error
     except (BotoCoreError, OSError) as error:
         raise StorageUnavailable("the storage cannot be reached; try again shortly") from error
+
+
+def _code(error: BaseException | None) -> str:
+    """The code of S3's refusal."""
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""

@@ -49,7 +49,7 @@ def _dispatcher(surface: Surface, methods: dict[str, Route]) -> Callable[[Event]
         started = seam.timestamp()
         request = Request(event, event["requestContext"].get("requestId") or seam.new_uuid())
         answer = _answer(surface, methods, request)
-        answer.headers.update(_common_headers(request))
+        answer.headers.update(_common_headers(request, answer.headers.get("Vary")))
         _log(request, answer, seam.timestamp() - started)
         return answer
 
@@ -113,14 +113,14 @@ def _allowed(methods: dict[str, Route]) -> str:
     return ", ".join(dict.fromkeys([*methods, "OPTIONS"]))
 
 
-def _common_headers(request: Request) -> dict[str, str]:
+def _common_headers(request: Request, varies_by: Any) -> dict[str, str]:
     headers = {"x-request-id": request.request_id, "X-Content-Type-Options": "nosniff", "Access-Control-Expose-Headers": EXPOSED_HEADERS}
     origins = [origin.strip() for origin in settings().cors_origins.split(",")]
     origin = _first(request, "origin")
     if "*" in origins:
         headers["Access-Control-Allow-Origin"] = "*"
     else:
-        headers["Vary"] = "Origin"
+        headers["Vary"] = f"{varies_by}, Origin" if varies_by else "Origin"
         if origin in origins:
             headers |= {"Access-Control-Allow-Origin": origin, "Access-Control-Allow-Credentials": "true"}
     wanted = _first(request, "access-control-request-headers")

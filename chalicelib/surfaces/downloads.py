@@ -1,25 +1,32 @@
 """Giving an object's bytes over HTTP: validators, ranges, safe headers, and redirects for what is too large."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from chalicelib import providers, seam
+from chalicelib.access.permissions import object_not_found
 from chalicelib.core import content, objects
 from chalicelib.core.objects import Found
 from chalicelib.errors import InvalidRequest, PreconditionFailed, RangeNotSatisfiable
+from chalicelib.images.options import PARAMETERS
 from chalicelib.providers import Presigner
 from chalicelib.settings import settings
 from chalicelib.surfaces.http import Request
 from chalicelib.tables.objects import StoredObject
 from chalicelib.webapp import Answer, Stream
 
+if TYPE_CHECKING:
+    from chalicelib.core.signing import Opened
+
 # Superseded bytes stay for a day, so a URL of an hour never dies under its holder.
 PRESIGNED_FOR = 3600
 STREAMED_PIECE = 1 << 20
 MAX_DOWNLOAD_NAME = 255
+YEAR = 31_536_000
 # What a browser is told of every object: run nothing, load nothing, frame nothing.
 SANDBOX = "default-src 'none'; sandbox"
 
@@ -27,38 +34,51 @@ _ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*")
 
 
-def answer(request: Request, found: Found, seconds_left: float | None = None) -> Answer:
-    """The answer to GET or HEAD of an object. Order of checks: RFC 9110 §13.2.2.
+def answer(request: Request, found: Found, opened: "Opened | None" = None) -> Answer:
+    """The answer to GET or HEAD of an object, transformed where that is asked for. Order of checks: RFC 9110 §13.2.2.
 
-    `seconds_left` of the signed URL that opened it: nothing that is handed out outlives it.
+    `opened` by a signed URL: nothing that is handed out outlives it.
     """
-    row = found.row
-    headers = _headers(request, found)
-    if seconds_left is not None:
-        headers["Cache-Control"] = "private, no-cache"
-    lifetime = PRESIGNED_FOR if seconds_left is None else max(1, min(PRESIGNED_FOR, int(seconds_left)))
-    if _unchanged_for(request, row):
-        return Answer(304, headers={name: headers[name] for name in ("ETag", "Last-Modified", "Cache-Control")})
+    row, seconds_left = found.row, opened.seconds_left if opened else None
+    if request.query.get("version", row.version) != row.version:
+        raise object_not_found(found.bucket.name, row.name)
+    if (opened and opened.transform) or PARAMETERS & request.query.keys():
+        from chalicelib.surfaces import transforms
+
+        transformed = transforms.answer(request, found, opened)
+        if transformed is not None:
+            return transformed
+    headers = common_headers(found, etag(row), seconds_left, lasting="version" in request.query)
+    headers["Last-Modified"] = format_datetime(_modified(row), usegmt=True)
+    if is_unchanged(request, etag(row), _modified(row)):
+        return Answer(304, headers=headers)
+    headers |= _headers(request, row)
     size = int(row.size)
     if request.method == "HEAD":
         return Answer(200, headers={**headers, "Content-Length": str(size)})
     wanted = _wanted_range(request, row)
     if wanted is None:
-        return _body(row, 0, size, 200, headers, lifetime)
+        return _body(row, 0, size, 200, headers, seconds_left)
     first, last = wanted
     headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    return _body(row, first, last - first + 1, 206, headers, lifetime)
+    return _body(row, first, last - first + 1, 206, headers, seconds_left)
 
 
-def _body(row: StoredObject, offset: int, length: int, status: int, headers: dict[str, str], lifetime: int) -> Answer:
+def _body(row: StoredObject, offset: int, length: int, status: int, headers: dict[str, str], seconds_left: float | None) -> Answer:
     if length <= settings().max_body:
         return Answer(status, objects.read(row, offset, length), headers)
-    provider = providers.internal()
-    if isinstance(provider, Presigner):
-        disposition = headers.get("Content-Disposition", "")
-        url = provider.presign_get(row.physical_key, lifetime, headers["Content-Type"], disposition)
+    if url := presigned(row.physical_key, headers, seconds_left):
         return Answer(302, headers={"Location": url, "Cache-Control": "no-store"})
     return Answer(status, Stream(length, _pieces(row, offset, length)), headers)
+
+
+def presigned(key: str, headers: Mapping[str, str], seconds_left: float | None) -> str | None:
+    """A URL that gives the object under the type and disposition of `headers`; None where the storage has no such URLs."""
+    provider = providers.internal()
+    if not isinstance(provider, Presigner):
+        return None
+    lifetime = PRESIGNED_FOR if seconds_left is None else max(1, min(PRESIGNED_FOR, int(seconds_left)))
+    return provider.presign_get(key, lifetime, headers["Content-Type"], headers.get("Content-Disposition", ""))
 
 
 def _pieces(row: StoredObject, offset: int, length: int) -> Iterator[bytes]:
@@ -72,15 +92,22 @@ def etag(row: StoredObject) -> str:
     return f'"{row.version}"'
 
 
-def _headers(request: Request, found: Found) -> dict[str, str]:
-    row = found.row
+def common_headers(found: Found, tag: str, seconds_left: float | None, lasting: bool) -> dict[str, str]:
+    """What a 304 carries too (RFC 9110 §15.4.5): the validator, and who may keep the answer for how long.
+
+    What is not `lasting`, because its URL may come to mean other bytes, is asked for again each time, so that an overwrite shows
+    at once: a 304 costs no storage call.
+    """
+    kept_by = "public" if found.bucket.public and seconds_left is None else "private"
+    age = YEAR if seconds_left is None else max(0, min(YEAR, int(seconds_left)))
+    kept_for = f"max-age={age}, immutable" if lasting else "no-cache"
+    return {"ETag": tag, "Cache-Control": f"{kept_by}, {kept_for}"}
+
+
+def _headers(request: Request, row: StoredObject) -> dict[str, str]:
     headers = {
         "Content-Type": content.served_type(row.content_type),
-        "ETag": etag(row),
-        "Last-Modified": format_datetime(_modified(row), usegmt=True),
         "Accept-Ranges": "bytes",
-        # Ask again each time, so that an overwrite shows at once: a 304 costs no storage call.
-        "Cache-Control": "public, no-cache" if found.bucket.public else "private, no-cache",
         "x-object-size": str(int(row.size)),
     }
     if content.essence(row.content_type) != "application/pdf":  # browsers show no PDF in a sandbox
@@ -93,11 +120,14 @@ def _headers(request: Request, found: Found) -> dict[str, str]:
 
 def _disposition(request: Request, row: StoredObject) -> str:
     asked = request.query.get("download")
-    if asked is None and content.is_inline(row.content_type):
-        return ""
-    if asked and len(asked) > MAX_DOWNLOAD_NAME:
+    return "" if asked is None and content.is_inline(row.content_type) else attachment(asked or row.name)
+
+
+def attachment(name: str) -> str:
+    """The Content-Disposition of what is to be saved as `name`; raises InvalidRequest."""
+    name = name.rstrip("/").rpartition("/")[2] or "download"
+    if len(name) > MAX_DOWNLOAD_NAME:
         raise InvalidRequest(f"a download is named by at most {MAX_DOWNLOAD_NAME} characters")
-    name = (asked or row.name).rstrip("/").rpartition("/")[2] or "download"
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"  # RFC 6266
 
@@ -107,24 +137,29 @@ def _modified(row: StoredObject) -> datetime:
 
 
 # ---- conditions ----------------------------------------------------------------------------------------
-def _unchanged_for(request: Request, row: StoredObject) -> bool:
-    """Whether the caller's copy is current; raises PreconditionFailed when what it insists on is not there."""
+def is_unchanged(request: Request, tag: str, modified: datetime | None) -> bool:
+    """Whether the caller's copy, validated by `tag`, is current; raises PreconditionFailed when what it insists on is not there.
+
+    Without `modified`, conditions by date say nothing.
+    """
     headers = request.headers
     if "if-match" in headers:
-        if not _names(headers["if-match"], row, weak=False):
+        if not _names(headers["if-match"], tag, weak=False):
             raise PreconditionFailed("the object is not the version that If-Match names")
-    elif (limit := _date(headers.get("if-unmodified-since"))) and _modified(row) > limit:
+    elif modified and (limit := _date(headers.get("if-unmodified-since"))) and modified > limit:
         raise PreconditionFailed("the object was changed since If-Unmodified-Since")
     if "if-none-match" in headers:
-        return _names(headers["if-none-match"], row, weak=True)
+        return _names(headers["if-none-match"], tag, weak=True)
     since = _date(headers.get("if-modified-since"))
-    return since is not None and _modified(row) <= since
+    return bool(modified and since and modified <= since)
 
 
-def _names(header: str, row: StoredObject, weak: bool) -> bool:
+def _names(header: str, tag: str, weak: bool) -> bool:
+    """Whether an entity tag is among those of a header, by weak comparison or by strong (RFC 9110 §8.8.3.2)."""
     if header.strip() == "*":
         return True
-    return any(tag == row.version and (weak or not prefix) for prefix, tag in _ENTITY_TAG.findall(header))
+    is_weak, opaque = tag.startswith("W/"), tag.removeprefix("W/").strip('"')
+    return any(opaque == named and (weak or not (prefix or is_weak)) for prefix, named in _ENTITY_TAG.findall(header))
 
 
 def _date(text: str | None) -> datetime | None:

@@ -10,7 +10,10 @@ from chalicelib.tables.table import JSONAttribute, NumberAttribute, Table, Unico
 
 
 class Bucket(Table):
-    """One bucket. `allowed_mime_types` None: any. `file_size_limit` bytes, None: the installation's."""
+    """One bucket. `allowed_mime_types` None: any. `file_size_limit` bytes, None: the installation's.
+
+    `transforms` None: with any options, else as `core/transforms.py` has it; `transform_presets`: options by name.
+    """
 
     class Meta:
         table_name: ClassVar[str] = table_name("buckets")
@@ -22,6 +25,8 @@ class Bucket(Table):
     visibility = UnicodeAttribute()
     file_size_limit = NumberAttribute(null=True)
     allowed_mime_types = JSONAttribute(null=True)
+    transforms = UnicodeAttribute(null=True)
+    transform_presets = JSONAttribute(null=True)
     object_count = NumberAttribute(default=0)
     total_size_bytes = NumberAttribute(default=0)
     created_at = UnicodeAttribute()

@@ -13,7 +13,7 @@ import botocore.endpoint
 import pytest
 from moto.server import ThreadedMotoServer
 
-from chalicelib.providers import Copier, Multipart, Presigner, Provider
+from chalicelib.providers import Copier, Expirer, Multipart, Presigner, Provider
 from chalicelib.providers.filesystem import Filesystem
 from chalicelib.providers.s3 import S3
 from infra import stack
@@ -34,7 +34,7 @@ class Storage:
 
 S3_CAPABILITIES = frozenset([Copier, Presigner, Multipart])
 STORAGES = (
-    Storage("filesystem", frozenset([Copier, Multipart])),
+    Storage("filesystem", frozenset([Copier, Multipart, Expirer])),
     Storage("s3_on_ministack", S3_CAPABILITIES, verifies_urls=True),
     Storage("s3_on_moto", S3_CAPABILITIES, refuses_small_parts=True),
 )

@@ -1,6 +1,7 @@
 """What every provider does, on real servers: the contract of `chalicelib/providers/__init__.py`."""
 
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import BytesMissing, StorageUnavailable
-from chalicelib.providers import Copier, Inspected, Listed, ListedPart, Multipart, Part, Presigner, Provider
+from chalicelib.providers import Copier, Expirer, Listed, ListedPart, Multipart, Part, Presigner, Provider
 from tests.contract.conftest import STORAGES, Storage
 from tests.contract.keys import NASTY_NAMES, fresh_folder, object_names, physical
 
@@ -33,7 +34,7 @@ def whole(provider: Provider, key: str) -> bytes | None:
 @pytest.mark.parametrize("storage", STORAGES, ids=[storage.fixture for storage in STORAGES])
 def test_a_provider_can_what_it_is_said_to(storage: Storage, request: pytest.FixtureRequest) -> None:
     provider = request.getfixturevalue(storage.fixture)
-    found = {capability for capability in (Copier, Presigner, Multipart) if isinstance(provider, capability)}
+    found = {capability for capability in (Copier, Expirer, Presigner, Multipart) if isinstance(provider, capability)}
     assert found == storage.capabilities
     assert 1024 >= provider.max_key_bytes > 700
 
@@ -302,33 +303,57 @@ def test_a_presigned_get_without_disposition_has_none(presigner: Any, key: str) 
         assert answer.headers["Content-Disposition"] is None
 
 
+# ---- inspect -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["a b+c", "ünï/🙂", "x%2Fy", "p//q", "plain"])
-def test_an_inspection_tells_size_type_and_the_first_bytes(presigner: Any, folder: str, name: str) -> None:
-    presigner.put(f"{folder}{name}~1", BODY, "text/csv; charset=utf-8")
-    assert presigner.inspect(f"{folder}{name}~1", 10) == Inspected(len(BODY), "text/csv; charset=utf-8", BODY[:10])
+def test_an_inspection_tells_size_and_the_first_bytes(provider: Provider, folder: str, name: str) -> None:
+    provider.put(f"{folder}{name}~1", BODY, TEXT)
+    found = provider.inspect(f"{folder}{name}~1", 10)
+    assert found is not None
+    assert (found.size, found.start) == (len(BODY), BODY[:10])
 
 
 @pytest.mark.parametrize("length", [1, len(BODY) - 1, len(BODY), len(BODY) + 1, 10 * len(BODY)])
-def test_an_inspection_gives_as_many_bytes_as_there_are(presigner: Any, key: str, length: int) -> None:
-    presigner.put(key, BODY, TEXT)
-    assert presigner.inspect(key, length) == Inspected(len(BODY), TEXT, BODY[:length])
+def test_an_inspection_gives_as_many_bytes_as_there_are(provider: Provider, key: str, length: int) -> None:
+    provider.put(key, BODY, TEXT)
+    found = provider.inspect(key, length)
+    assert found is not None
+    assert (found.size, found.start) == (len(BODY), BODY[:length])
 
 
-def test_an_empty_object_is_inspected_as_empty(presigner: Any, key: str) -> None:
-    presigner.put(key, b"", TEXT)
-    assert presigner.inspect(key, 512) == Inspected(0, TEXT, b"")
+def test_an_empty_object_is_inspected_as_empty(provider: Provider, key: str) -> None:
+    provider.put(key, b"", TEXT)
+    found = provider.inspect(key, 512)
+    assert found is not None
+    assert (found.size, found.start) == (0, b"")
 
 
-def test_what_is_not_there_is_inspected_as_none(presigner: Any, folder: str) -> None:
-    presigner.put(folder + "a/b", BODY, TEXT)
-    assert presigner.inspect(folder + "a", 512) is None
-    assert presigner.inspect(folder + "never", 512) is None
+def test_what_is_not_there_is_inspected_as_none(provider: Provider, folder: str) -> None:
+    provider.put(folder + "a/b", BODY, TEXT)
+    assert provider.inspect(folder + "a", 512) is None
+    assert provider.inspect(folder + "never", 512) is None
+
+
+@pytest.mark.parametrize("body", [BODY, b""])
+def test_an_inspection_tells_when_it_was_stored_last(provider: Provider, key: str, body: bytes) -> None:
+    provider.put(key, b"before", TEXT)
+    began = time.time()
+    provider.put(key, body, TEXT)
+    found = provider.inspect(key, 1)
+    assert found is not None
+    assert began - 2 < found.stored < time.time() + 2, "S3 tells whole seconds"
+
+
+@pytest.mark.parametrize("body", [BODY, b""])
+def test_a_storage_that_presigns_keeps_the_type(presigner: Any, key: str, body: bytes) -> None:
+    presigner.put(key, body, "text/csv; charset=utf-8")
+    assert presigner.inspect(key, 1).content_type == "text/csv; charset=utf-8"
 
 
 def test_what_was_put_together_is_inspected_under_the_type_that_it_began_with(presigner: Any, key: str) -> None:
     upload = presigner.create_multipart(key, "image/png")
     presigner.complete_multipart(key, upload, [presigner.upload_part(key, upload, 1, BODY)])
-    assert presigner.inspect(key, 4) == Inspected(len(BODY), "image/png", BODY[:4])
+    found = presigner.inspect(key, 4)
+    assert (found.size, found.start, found.content_type) == (len(BODY), BODY[:4], "image/png")
 
 
 # ---- Multipart ---------------------------------------------------------------------------------------------------

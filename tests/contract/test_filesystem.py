@@ -720,3 +720,15 @@ def test_uploads_of_one_key_race_without_errors(files: Filesystem, root: Path) -
         thread.join()
     assert errors == []
     assert below(root) == {root / "objects" / "a" / "b"}
+
+
+# ---- expiry ------------------------------------------------------------------------------------------------------
+def test_only_what_is_older_and_under_the_prefix_expires(tmp_path: Path) -> None:
+    files = Filesystem(str(tmp_path))
+    for key in ("transforms/a/old", "transforms/a/new", "objects/old"):
+        files.put(key, b"x", TEXT)
+    for path in tmp_path.rglob("old"):
+        os.utime(path, (1000, 1000))
+    assert files.expire("transforms/", 2000) == 1
+    assert [listed.key for listed in files.list("")] == ["objects/old", "transforms/a/new"]
+    assert files.expire("transforms/", 2000) == 0

@@ -8,6 +8,7 @@ import chalice.cli.factory
 import pytest
 from chalice import Chalice, local
 from chalice.config import Config
+from chalice.deploy import packager
 
 from infra import localdev
 
@@ -126,3 +127,10 @@ def test_the_deployed_function_never_loads_the_shim() -> None:
     root = Path(__file__).resolve().parents[2]
     importing = [path for path in (root / "chalicelib").rglob("*.py") if "infra" in path.read_text().split()]
     assert importing == []
+
+
+def test_the_packager_looks_up_the_c_library_of_a_runtime_in_two_places() -> None:
+    source = inspect.getsource(packager.DependencyBuilder)
+    assert source.count("self._RUNTIME_GLIBC.get(") == 2
+    assert isinstance(packager.DependencyBuilder._RUNTIME_GLIBC, dict)
+    assert isinstance(packager.DependencyBuilder._DEFAULT_GLIBC, tuple)

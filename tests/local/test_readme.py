@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from infra.docs import README
 from tests.local.test_run import Running, live  # noqa: F401  the fixture
@@ -16,12 +17,16 @@ STRICT = 'set -euo pipefail\ncurl() { command curl --fail-with-body --silent --s
 
 
 @pytest.fixture(scope="module")
-def told(live: Running, tmp_path_factory: pytest.TempPathFactory) -> str:  # noqa: F811
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the reader stands."""
+    return tmp_path_factory.mktemp("tour")
+
+
+@pytest.fixture(scope="module")
+def told(live: Running, folder: Path) -> str:  # noqa: F811
     """What the whole tour prints."""
     script = STRICT + "\n".join(BLOCKS).replace(".data/dev.env", str(live.data / "dev.env"))
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path_factory.mktemp("tour"), capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -46,6 +51,11 @@ def test_the_tour_has_its_steps() -> None:
 )
 def test_the_tour_shows_what_it_tells(told: str, text: str) -> None:
     assert text in told
+
+
+def test_the_tour_s_picture_is_transformed(told: str, folder: Path) -> None:
+    with Image.open(folder / "sunset.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (600, 400))
 
 
 def test_the_commands_of_the_first_page_exist() -> None:

@@ -12,9 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from infra import stack
 from infra.datafolder import DataFolder, FolderError
@@ -38,6 +40,13 @@ def free_port() -> int:
 def environment(data: Path, port: int, **more: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STOWAGE_", "AWS_"))}
     return inherited | {"STOWAGE_DATA": str(data), "PORT": str(port)} | more
+
+
+def picture() -> bytes:
+    """A PNG of 8 by 6 pixels."""
+    drawn = BytesIO()
+    Image.new("RGB", (8, 6), "teal").save(drawn, "PNG")
+    return drawn.getvalue()
 
 
 class Running:
@@ -160,6 +169,7 @@ def test_an_upload_is_served_counted_and_public(live: Running) -> None:
 def test_chalice_local_on_its_own_serves_the_same_beside_it(live: Running) -> None:
     make_bucket(live, "shared")
     assert live.ask("POST", "/storage/object/shared/a//b", b"both").status == 201
+    assert live.ask("POST", "/storage/object/shared/dot.png", picture(), **{"Content-Type": "image/png"}).status == 201
     port = free_port()
     command = [str(Path(sys.executable).with_name("chalice")), "local", "--port", str(port), "--no-autoreload"]
     plain = subprocess.Popen(command, cwd=ROOT, env=environment(live.data, port) | live.environment, stdout=subprocess.DEVNULL)
@@ -169,13 +179,15 @@ def test_chalice_local_on_its_own_serves_the_same_beside_it(live: Running) -> No
             key = {"Authorization": f"Bearer {live.environment['ANON_KEY']}"}
             assert connection.ask("GET", "/storage/object/shared/a//b", key).body == b"both"
             assert connection.ask("HEAD", "/storage/object/shared/a//b", key).status == 200
+            assert connection.ask("GET", "/storage/object/shared/dot.png?width=4", key).status == 200
     finally:
         plain.terminate()
         assert plain.wait(STOP_LIMIT) == 0
 
 
 def test_it_listens_on_loopback_only(live: Running) -> None:
-    for port in (live.port, int(live.environment["AWS_ENDPOINT_URL"].rpartition(":")[2])):
+    endpoints = [live.environment[name] for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_LAMBDA")]
+    for port in (live.port, *(int(endpoint.rpartition(":")[2]) for endpoint in endpoints)):
         assert listening_on(port) == {LOOPBACK}
 
 
@@ -211,6 +223,8 @@ def test_the_filesystem_provider_streams_without_s3(tmp_path: Path) -> None:
         make_bucket(live, "disk")
         assert live.ask("POST", "/storage/object/disk/f", b"x" * 3_000_000).status == 201
         assert live.ask("GET", "/storage/object/disk/f").body == b"x" * 3_000_000
+        assert live.ask("POST", "/storage/object/disk/dot.png", picture(), **{"Content-Type": "image/png"}).status == 201
+        assert Image.open(BytesIO(live.ask("GET", "/storage/object/disk/dot.png?width=4&format=webp").body)).size == (4, 3)
         assert any(path.is_file() for path in (live.data / "files").rglob("*"))
         assert not [path for path in (live.data / "aws" / "s3").rglob("*") if path.is_file() and path.stat().st_size >= 3_000_000]
         assert live.stop() == 0

@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from .deployed import Stack, eventually
 
@@ -25,8 +27,8 @@ def bucket(stack: Stack, service_key: str) -> str:
     return "photos"
 
 
-def upload(stack: Stack, key: str, path: str, body: bytes) -> Row:
-    stored = stack.call("POST", f"/storage/object/{path}", key, body, {"Content-Type": "application/octet-stream"})
+def upload(stack: Stack, key: str, path: str, body: bytes, content_type: str = "application/octet-stream") -> Row:
+    stored = stack.call("POST", f"/storage/object/{path}", key, body, {"Content-Type": content_type})
     assert stored.status in (200, 201), stored.body
     answer: Row = stored.json()
     return answer
@@ -451,6 +453,21 @@ def test_the_hourly_function_puts_what_sweeps_have_found_into_quarantine_and_bac
     s3.put_object(Bucket=internal_bucket(stack), Key=row["physical_key"], Body=b"swept")
     assert hourly(stack)["quarantine"]["restored"] == 1
     assert stack.call("GET", f"/storage/object/{bucket}/swept.bin", service_key).body == b"swept"
+
+
+def test_an_image_is_transformed_within_the_functions_rights(stack: Stack, service_key: str, bucket: str) -> None:
+    drawn = BytesIO()
+    Image.effect_noise((640, 480), 60).save(drawn, "PNG")
+    upload(stack, service_key, f"{bucket}/noise.png", drawn.getvalue(), "image/png")
+    path = f"/storage/object/{bucket}/noise.png?width=100&format=webp"
+    first, again = (stack.call("GET", path, service_key) for _ in range(2))
+    assert (first.status, first.headers["content-type"]) == (200, "image/webp")
+    assert Image.open(BytesIO(first.body)).size == (100, 75)
+    assert again.body == first.body
+    kept = stack.client("s3").list_objects_v2(Bucket=internal_bucket(stack), Prefix="transforms/")["Contents"]
+    assert len(kept) == 1
+    upload(stack, service_key, f"{bucket}/broken.png", drawn.getvalue()[:1000], "image/png")
+    assert stack.call("GET", f"/storage/object/{bucket}/broken.png?width=100", service_key).status == 422
 
 
 def test_the_schedule_starts_the_hourly_function(stack: Stack) -> None:

@@ -86,7 +86,9 @@ def test_the_same_sources_give_the_same_bytes(project: Path, tmp_path: Path) -> 
     assert not (project / ".chalice" / "deployments").exists()
 
 
-def test_a_dependency_without_a_wheel_fails_the_build(project: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def needing_a_compiler(project: Path, tmp_path: Path) -> Path:
+    """A project with a dependency of which there is no wheel."""
     source = tmp_path / "native-1.0"
     source.mkdir()
     (source / "setup.py").write_text(NATIVE_SETUP)
@@ -95,10 +97,27 @@ def test_a_dependency_without_a_wheel_fails_the_build(project: Path, tmp_path: P
     with tarfile.open(tmp_path / "native-1.0.tar.gz", "w:gz") as archive:
         archive.add(source, source.name)
     (project / "requirements.txt").write_text(f"native @ file://{tmp_path}/native-1.0.tar.gz\n")
+    return project
+
+
+def test_a_dependency_without_a_wheel_fails_the_build(needing_a_compiler: Path, tmp_path: Path) -> None:
     foreign = "x86_64" if package.ARCHITECTURES[os.uname().machine] == "arm64" else "arm64"
-    with pytest.raises(package.PackageError, match=r"no wheel for Python .*native"):
-        package.build(tmp_path / "out", foreign, project)
+    told = "too old a C library" if sys.version_info < (3, 12) else r"no wheel for Python .*native"
+    with pytest.raises(package.PackageError, match=told):
+        package.build(tmp_path / "out", foreign, needing_a_compiler)
     assert not (tmp_path / "out" / "deployment.zip").exists()
+
+
+def test_what_was_compiled_here_is_not_shipped(needing_a_compiler: Path, tmp_path: Path) -> None:
+    """It has what this machine's headers allow, and another machine's would make another of it."""
+    with pytest.raises(package.PackageError, match="only one compiled here: native"):
+        package.build(tmp_path / "out", "host", needing_a_compiler)
+    assert not (tmp_path / "out" / "deployment.zip").exists()
+
+
+def test_every_format_of_images_is_shipped(packed: zipfile.ZipFile) -> None:
+    modules = {name.split("/")[1].partition(".")[0] for name in packed.namelist() if name.startswith("PIL/_") and name.endswith(".so")}
+    assert modules >= {"_imaging", "_imagingcms", "_webp", "_avif"}
 
 
 def test_a_dependency_that_chalice_passes_over_in_silence_fails_the_build(project: Path, tmp_path: Path) -> None:

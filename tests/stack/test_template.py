@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from chalicelib.core import transforms
+from chalicelib.images.transform import MAX_PIXELS
 from chalicelib.settings import PAYLOAD_LIMIT
 
 from .deployed import Stack
@@ -19,12 +21,15 @@ Resources = dict[str, dict[str, Any]]
 
 FUNCTIONS = {
     "APIHandler": "ApiHandlerRole",
+    "ImageTransform": "ImageTransformRole",
     "ObjectRows": "ObjectRowsRole",
     "BucketObjects": "BucketObjectsRole",
     "JobWorker": "JobWorkerRole",
     "Hourly": "HourlyRole",
 }
-TABLES = ("tenants", "api-keys", "buckets", "policies", "objects", "jobs", "garbage", "uploads")
+TABLES = ("tenants", "api-keys", "buckets", "policies", "objects", "jobs", "garbage", "uploads", "transforms", "limits")
+# Rows of minutes and hours, which nobody would want back.
+PASSING = ("TransformsTable", "LimitsTable")
 DEAD_LETTERS = ("jobs-dead", "object-rows-dead", "bucket-objects-dead", "hourly-dead")
 
 
@@ -62,19 +67,19 @@ def test_every_table_is_on_demand_encrypted_and_can_be_restored_to_any_second(st
     for name, table in tables.items():
         properties = table["Properties"]
         assert properties["BillingMode"] == "PAY_PER_REQUEST", name
-        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
+        assert name in PASSING or properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}, name
         assert properties["SSESpecification"] == {"SSEEnabled": True}, name
 
 
 def test_deleting_the_stack_deletes_no_data(resources: Resources) -> None:
     for kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket"):
         for name, resource in of_type(resources, kind).items():
-            assert resource["DeletionPolicy"] == "RetainExceptOnCreate", name
-            assert resource["UpdateReplacePolicy"] == "Retain", name
+            kept = ("Delete", "Delete") if name in PASSING else ("RetainExceptOnCreate", "Retain")
+            assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == kept, name
 
 
 def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
-    from chalicelib.tables import buckets, garbage, jobs, objects, tenants, uploads
+    from chalicelib.tables import buckets, garbage, jobs, limits, objects, tenants, transforms, uploads
 
     models = (
         tenants.Tenant,
@@ -90,6 +95,8 @@ def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
         garbage.Quarantined,
         uploads.UploadSession,
         uploads.PartsPage,
+        transforms.Transform,
+        limits.Limit,
     )
     for model in models:
         noun = model.Meta.table_name.partition("-")[2]
@@ -212,6 +219,10 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
     ("role", "action"),
     [
         ("ApiHandlerRole", "s3:DeleteObject"),
+        ("ImageTransformRole", "s3:DeleteObject"),
+        ("ImageTransformRole", "dynamodb:GetItem"),
+        ("ImageTransformRole", "ssm:GetParameter"),
+        ("ImageTransformRole", "lambda:InvokeFunction"),
         ("ApiHandlerRole", "events:PutEvents"),
         ("JobWorkerRole", "dynamodb:ConditionCheckItem"),
         ("ObjectRowsRole", "s3:GetObject"),
@@ -244,6 +255,23 @@ def test_the_api_scans_no_table_but_that_of_the_tenants(resources: Resources) ->
 def test_only_the_hourly_function_may_delete_bytes_and_look_for_uploads(resources: Resources, action: str) -> None:
     may = [role for role in FUNCTIONS.values() for statement in statements(resources, role) if action in statement["Action"]]
     assert may == ["HourlyRole"]
+
+
+def test_the_image_function_reads_objects_and_writes_transforms_alone(resources: Resources) -> None:
+    bucket = "arn:${AWS::Partition}:s3:::${Prefix}-${AWS::AccountId}-${AWS::Region}"
+    granted = {(action, str(each["Resource"])) for each in statements(resources, "ImageTransformRole") for action in each["Action"]}
+    assert {(action, resource) for action, resource in granted if action.startswith("s3:")} == {
+        ("s3:GetObject", str({"Fn::Sub": f"{bucket}/objects/*"})),
+        ("s3:PutObject", str({"Fn::Sub": f"{bucket}/transforms/*"})),
+        ("s3:ListBucket", str({"Fn::Sub": bucket})),
+    }
+
+
+def test_only_the_api_invokes_and_only_the_image_function(resources: Resources) -> None:
+    found = [
+        (role, each) for role in FUNCTIONS.values() for each in statements(resources, role) if "lambda:InvokeFunction" in each["Action"]
+    ]
+    assert [(role, each["Resource"]) for role, each in found] == [("ApiHandlerRole", {"Fn::GetAtt": ["ImageTransform", "Arn"]})]
 
 
 def test_only_those_who_have_to_do_with_uploads_may_read_or_change_them(resources: Resources) -> None:
@@ -293,10 +321,17 @@ def test_every_function_logs_into_a_group_that_expires(stack: Stack, resources: 
         assert function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] in resources
 
 
+def test_the_image_function_has_memory_for_what_it_takes_on_and_a_limit_if_one_is_chosen(resources: Resources) -> None:
+    """Sixteen bytes a pixel: four of the picture, as many of what it is made into, and what decoders take beside."""
+    properties = resources["ImageTransform"]["Properties"]
+    assert properties["MemorySize"] * 1024 * 1024 >= 16 * MAX_PIXELS
+    assert properties["ReservedConcurrentExecutions"]["Fn::If"][:2] == ["HasImageConcurrency", {"Ref": "ImageConcurrency"}]
+
+
 def test_dead_letters_failures_5xx_and_a_late_stream_raise_alarms(stack: Stack) -> None:
     alarms = stack.client("cloudwatch").describe_alarms()["MetricAlarms"]
     watched = {(alarm["MetricName"], *(dimension["Value"] for dimension in alarm["Dimensions"])) for alarm in alarms}
-    functions = ("api", "object-rows", "bucket-objects", "job-worker", "hourly")
+    functions = ("api", "image-transform", "object-rows", "bucket-objects", "job-worker", "hourly")
     assert watched == {
         *(("ApproximateNumberOfMessagesVisible", f"{stack.prefix}-{queue}") for queue in DEAD_LETTERS),
         *(("Errors", f"{stack.prefix}-{function}") for function in functions),
@@ -337,11 +372,16 @@ def test_the_api_is_throttled_traced_and_has_one_stage(resources: Resources) -> 
 
 
 def test_functions_end_before_api_gateway_stops_waiting(resources: Resources) -> None:
-    assert resources["APIHandler"]["Properties"]["Timeout"] == 28
+    timeouts = {name: resources[name]["Properties"]["Timeout"] for name in ("APIHandler", "ImageTransform")}
+    assert timeouts == {"APIHandler": 28, "ImageTransform": 18}
+    latest = transforms.TAKE_UP + transforms.CONNECT_TIMEOUT + transforms.INVOKE_TIMEOUT
+    assert 18 < transforms.INVOKE_TIMEOUT < latest <= transforms.CLAIM < 28
+    assert transforms.INVOKE_TIMEOUT < transforms.WAIT < 28
     assert all(function["Properties"]["Tracing"] == "Active" for function in of_type(resources, "AWS::Serverless::Function").values())
 
 
 def test_background_functions_do_not_import_the_api(resources: Resources) -> None:
     functions = of_type(resources, "AWS::Serverless::Function")
     handlers = {name: function["Properties"]["Handler"] for name, function in functions.items() if name != "APIHandler"}
+    assert handlers.pop("ImageTransform") == "chalicelib.images.function.image_transform"
     assert all(re.fullmatch(r"chalicelib\.workers\.[a-z_]+", handler) for handler in handlers.values())

@@ -27,7 +27,7 @@ def test_codes_are_unique() -> None:
 def test_a_code_is_the_name_of_its_class_and_its_status_an_error(kind: type[StowageError]) -> None:
     assert kind.code == kind.__name__
     assert re.fullmatch("[A-Z][A-Za-z]+", kind.code)
-    assert kind.status in {400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 416, 422, 423, 460, 500, 503}
+    assert kind.status in {400, 401, 403, 404, 405, 409, 410, 412, 413, 415, 416, 422, 423, 429, 460, 500, 503}
 
 
 @named

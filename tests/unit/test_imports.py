@@ -40,8 +40,15 @@ def test_a_worker_leaves_it_too(by_workers: set[str], module: str) -> None:
 
 def test_the_modules_looked_for_are_those_that_python_would_load() -> None:
     """A name that nothing ever has would make the tests above pass for ever."""
-    names = [name for name in HEAVY if name != "PIL"]  # comes with the image function
-    assert set(names) <= loaded("import " + ", ".join(names))
+    assert set(HEAVY) <= loaded("import " + ", ".join(HEAVY))
+
+
+def test_the_image_function_loads_pillow_and_a_provider_and_none_of_the_app() -> None:
+    called = "from chalicelib import providers\nfrom chalicelib.images import function, transform\nimport chalicelib.providers.s3"
+    held = loaded(called)
+    assert {"PIL.WebPImagePlugin", "PIL.AvifImagePlugin", "botocore.session"} <= held
+    others = {"app", "chalice", "chalicelib.workers", "chalicelib.core", "chalicelib.tables", "pynamodb", "aws_lambda_powertools"}
+    assert not (others | set(HEAVY) - {"PIL"}) & held
 
 
 def test_the_app_is_whole(by_app: set[str]) -> None:

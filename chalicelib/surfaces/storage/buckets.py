@@ -1,6 +1,6 @@
 """Buckets over HTTP."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from chalicelib.access.permissions import require_service
 from chalicelib.core import buckets
@@ -46,6 +46,19 @@ def delete(request: Request) -> Answer:
     return json_answer(200, {"job_id": job.job_id})
 
 
+def _options(given: dict[str, str]) -> dict[str, int | bool | str]:
+    """A preset as a body has it, and not as a query."""
+    numbers = {name: int(given[name]) for name in ("width", "height", "quality") if name in given}
+    return given | numbers | ({"enlarge": given["enlarge"] == "true"} if "enlarge" in given else {})
+
+
+def _transforms(bucket: Bucket) -> Literal["any", "presets", "signed"]:
+    match bucket.transforms:
+        case "presets" | "signed" as held_to:
+            return held_to
+    return "any"
+
+
 def shown(bucket: Bucket) -> "models.Bucket":
     """A bucket under both of the seed's spellings."""
     return {
@@ -57,6 +70,8 @@ def shown(bucket: Bucket) -> "models.Bucket":
         "file_size_limit": bucket.size_limit,
         "allowed_mimes": bucket.allowed_mime_types,
         "allowed_mime_types": bucket.allowed_mime_types,
+        "transforms": _transforms(bucket),
+        "transform_presets": {name: _options(given) for name, given in (bucket.transform_presets or {}).items()},
         "storage_id": None,
         "object_count": int(bucket.object_count),
         "total_size_bytes": int(bucket.total_size_bytes),

@@ -18,6 +18,7 @@ from chalicelib.core.listing import Row
 from chalicelib.core.objects import MAX_DELETED_AT_ONCE
 from chalicelib.core.signing import DEFAULT_LIFETIME, MAX_LIFETIME, MAX_SIGNED_AT_ONCE
 from chalicelib.errors import StowageError
+from chalicelib.images import options
 
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {letter + "B": 1000**power for power, letter in enumerate("KMGT", 1)}
@@ -74,6 +75,59 @@ class Body(BaseModel):
     )
 
 
+class TransformOptions(Body):
+    """How to transform an image; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")  # a misspelt option is not to be signed away
+
+    width: int | None = Field(None, ge=1, le=options.MAX_SIDE, description="Pixels, at most.")
+    height: int | None = Field(None, ge=1, le=options.MAX_SIDE, description="Pixels, at most.")
+    fit: Literal["contain", "cover"] | None = Field(None, description="Where both are given: within them, or all of them filled.")
+    focal: str | None = Field(None, max_length=20, description="`x,y` in percent: what `cover` keeps in view.")
+    enlarge: bool | None = Field(None, description="Whether it may become larger than it is.")
+    format: Literal["webp", "jpeg", "png", "avif", "auto"] | None = Field(None, description="`auto`: by the Accept header.")
+    quality: int | None = Field(None, ge=1, le=options.MAX_QUALITY, description="Default 80; PNG has none.")
+
+    @model_validator(mode="after")
+    def _can_be_asked_for(self) -> "TransformOptions":
+        try:
+            said = options.parse(self.given(), "")
+        except StowageError as error:
+            raise ValueError(error.message) from None
+        if said is None and not self.stands_for_others:
+            raise ValueError("name at least one option")
+        return self
+
+    @property
+    def stands_for_others(self) -> bool:
+        """Whether it names options that it does not say."""
+        return False
+
+    def given(self) -> dict[str, str]:
+        """The options as a query has them."""
+        said = self.model_dump(include=set(options.NAMES), exclude_none=True)
+        return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in said.items()}
+
+
+class Transform(TransformOptions):
+    """How to transform an image, or which of its bucket's presets says so."""
+
+    preset: str | None = Field(None, min_length=1, max_length=options.MAX_PRESET_CHARACTERS)
+
+    @property
+    def stands_for_others(self) -> bool:
+        return self.preset is not None
+
+    def given(self) -> dict[str, str]:
+        return super().given() | ({options.PRESET: self.preset} if self.preset is not None else {})
+
+
+Presets = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=options.MAX_PRESET_CHARACTERS)], TransformOptions],
+    Field(max_length=options.MAX_PRESETS),
+]
+
+
 class BucketFields(Body):
     """A bucket's settings, in either spelling of the seed."""
 
@@ -84,6 +138,10 @@ class BucketFields(Body):
     allowed_mimes: MediaTypes | None = None
     allowed_mime_types: MediaTypes | None = None
     storage_id: str | None = Field(None, max_length=64, description="None: the internal storage.")
+    transforms: Literal["any", "presets", "signed"] | None = Field(
+        None, description="Whether images may be asked for with any options, by preset alone, or only by signed URLs that name a transform."
+    )
+    transform_presets: Presets | None = None
 
     @model_validator(mode="after")
     def _spellings_agree(self) -> "BucketFields":
@@ -109,6 +167,11 @@ class BucketFields(Body):
             for spelling in spellings:
                 if spelling in given:
                     chosen[name] = getattr(self, spelling)
+        if "transforms" in given:
+            chosen["transforms"] = self.transforms
+        if "transform_presets" in given:
+            presets = self.transform_presets
+            chosen["transform_presets"] = {name: preset.given() for name, preset in presets.items()} if presets else None
         return chosen
 
 
@@ -200,6 +263,9 @@ class Sign(Body):
     bucket: BucketName
     path: ObjectName
     expires_in: Lifetime = DEFAULT_LIFETIME
+    transform: Transform | None = Field(
+        None, description="The one transform that the URL opens; without it, any that is asked for in the query."
+    )
 
 
 class SignMany(Body):
@@ -208,6 +274,7 @@ class SignMany(Body):
     bucket: BucketName
     paths: list[Path] = Field(max_length=MAX_SIGNED_AT_ONCE)
     expires_in: Lifetime = DEFAULT_LIFETIME
+    transform: Transform | None = Field(None, description="As for one URL.")
 
 
 class SignUpload(Body):
@@ -286,6 +353,8 @@ class Bucket(TypedDict):
     file_size_limit: int | None
     allowed_mimes: list[str] | None
     allowed_mime_types: list[str] | None
+    transforms: Literal["any", "presets", "signed"]
+    transform_presets: dict[str, dict[str, int | bool | str]]
     storage_id: str | None
     object_count: int
     total_size_bytes: int

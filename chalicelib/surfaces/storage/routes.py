@@ -9,6 +9,7 @@ from chalicelib.errors import (
     BucketNotFound,
     BytesMissing,
     ExpiredToken,
+    Forbidden,
     InvalidCursor,
     InvalidName,
     InvalidPolicy,
@@ -22,9 +23,12 @@ from chalicelib.errors import (
     StorageNotFound,
     StorageUnavailable,
     StowageError,
+    Throttled,
     TokenUsed,
+    UnprocessableImage,
     UnsupportedType,
 )
+from chalicelib.images.options import AUTO, FITS, FORMATS, MAX_QUALITY, MAX_SIDE
 from chalicelib.surfaces.http import json_answer
 from chalicelib.surfaces.routes import Parameter, Route, Surface
 from chalicelib.surfaces.storage.upload_routes import UPLOAD_ERRORS, UPLOAD_ROUTES
@@ -48,12 +52,24 @@ _WRITING = (
 )
 _READING = (
     Parameter("download", "query", "Ask browsers to save it, under this name if one is given."),
+    Parameter("version", "query", "The version meant: 404 if it is another by now, and the answer may be kept for good."),
     Parameter("Range", "header", "A single range of bytes, as `bytes=0-99` or `bytes=-100`."),
     Parameter("If-Range", "header", "An ETag or a date: the range only if the object is still that one."),
     Parameter("If-Match", "header", "ETags."),
     Parameter("If-None-Match", "header", "ETags."),
     Parameter("If-Modified-Since", "header", "An HTTP date."),
     Parameter("If-Unmodified-Since", "header", "An HTTP date."),
+)
+_SIDE = _NUMBER | {"minimum": 1, "maximum": MAX_SIDE}
+_TRANSFORMING = (
+    Parameter("width", "query", "Of an image: at most so many pixels across.", _SIDE),
+    Parameter("height", "query", "Of an image: at most so many pixels down.", _SIDE),
+    Parameter("fit", "query", "With both: `contain`, within them, or `cover`, all of them filled.", {"type": "string", "enum": list(FITS)}),
+    Parameter("focal", "query", "With `cover`: `x,y`, in percent, of what is to be seen."),
+    Parameter("enlarge", "query", "`true`: it may become larger than it is.", _FLAG),
+    Parameter("format", "query", "`auto`: by the Accept header. Default: the source's.", {"type": "string", "enum": [*FORMATS, AUTO]}),
+    Parameter("quality", "query", "Default 80.", _NUMBER | {"minimum": 1, "maximum": MAX_QUALITY}),
+    Parameter("preset", "query", "One of the bucket's presets, in place of all these."),
 )
 _LISTING = (
     Parameter("prefix", "query", "Only names that start with it."),
@@ -71,6 +87,9 @@ _DOWNLOAD_ERRORS: tuple[type[StowageError], ...] = (
     RangeNotSatisfiable,
     BytesMissing,
     StorageUnavailable,
+    Forbidden,
+    Throttled,
+    UnprocessableImage,
 )
 _SIGNED_ERRORS: tuple[type[StowageError], ...] = (InvalidSignature, ExpiredToken)
 
@@ -89,7 +108,7 @@ def _downloads(path: str, view: str, needs_credential: bool, errors: tuple[type[
             view,
             summary,
             answers,
-            parameters=_READING,
+            parameters=_READING + _TRANSFORMING,
             errors=(*_DOWNLOAD_ERRORS, *errors),
             needs_credential=needs_credential,
         )

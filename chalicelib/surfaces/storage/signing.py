@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 
 def sign(request: Request, body: "models.Sign") -> Answer:
-    return json_answer(200, _shown(request, signing.sign_download(request.principal, body.bucket, body.path, body.expires_in)))
+    return json_answer(
+        200, _shown(request, signing.sign_download(request.principal, body.bucket, body.path, body.expires_in, _options(body.transform)))
+    )
 
 
 def sign_many(request: Request, body: "models.SignMany") -> Answer:
-    outcomes = signing.sign_downloads(request.principal, body.bucket, body.paths, body.expires_in)
+    outcomes = signing.sign_downloads(request.principal, body.bucket, body.paths, body.expires_in, _options(body.transform))
     answers: list[models.SignedPath] = [_path_shown(request, path, outcome) for path, outcome in zip(body.paths, outcomes, strict=True)]
     return json_answer(200, answers)
 
@@ -37,13 +39,17 @@ def revoke(request: Request, body: "models.Revoke") -> Answer:
 
 def download(request: Request) -> Answer:
     opened = signing.open_download(request.path("token"))
-    return downloads.answer(request, opened.found, opened.seconds_left)
+    return downloads.answer(request, opened.found, opened)
 
 
 def upload(request: Request) -> Answer:
     declared = request.headers.get("content-type", "")
     row, is_new = signing.store_signed(request.path("token"), request.body, declared, metadata(request))
     return json_answer(201 if is_new else 200, stored(row))
+
+
+def _options(transform: "models.Transform | None") -> dict[str, str] | None:
+    return transform.given() if transform else None
 
 
 def _shown(request: Request, signed: Signed) -> "models.Signed":

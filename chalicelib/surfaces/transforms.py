@@ -1,0 +1,64 @@
+"""Giving a transformed image over HTTP."""
+
+from collections.abc import Iterator
+
+from chalicelib.core import transforms
+from chalicelib.core.objects import Found
+from chalicelib.core.signing import Opened
+from chalicelib.core.transforms import Picture
+from chalicelib.surfaces import downloads
+from chalicelib.surfaces.http import Request
+from chalicelib.webapp import Answer, Stream
+
+
+def answer(request: Request, found: Found, opened: Opened | None) -> Answer | None:
+    """The answer to GET or HEAD of an image that is to be transformed; None if its bytes are to be given as they are.
+
+    Ranges are not given: RFC 9110 §14.2 leaves that to the server, and pages ask for images whole. Nor is a date: a preset may
+    come to mean something else, which only the ETag tells.
+    """
+    seconds_left, signed = (opened.seconds_left, opened.transform) if opened else (None, None)
+    wanted = transforms.wanted(found, request.query, request.headers.get("accept", ""), signed, _is_trusted(request))
+    if wanted is None:
+        return None
+    tag, lasting = transforms.etag(found.row, wanted.options), wanted.lasting and "version" in request.query
+    headers = downloads.common_headers(found, tag, seconds_left, lasting) | ({"Vary": "Accept"} if wanted.varies else {})
+    if downloads.is_unchanged(request, tag, modified=None):
+        return Answer(304, headers=headers)
+    named = request.query.get("download")
+    if named:
+        headers["Content-Disposition"] = downloads.attachment(named)
+    shown = transforms.picture(found, wanted.options)
+    headers |= {
+        "Content-Type": shown.content_type,
+        "Content-Security-Policy": downloads.SANDBOX,
+        "x-object-size": str(shown.size),
+    }
+    if named == "":
+        headers["Content-Disposition"] = downloads.attachment(_name(found, shown))
+    if request.method == "HEAD":
+        return Answer(200, headers={**headers, "Content-Length": str(shown.size)})
+    return Answer(200, shown.body, headers) if shown.body is not None else _large(shown, headers, seconds_left)
+
+
+def _is_trusted(request: Request) -> bool:
+    """Whether a service key asks: not on the routes that anyone may call, whatever credential comes along."""
+    return "principal" in request.__dict__ and request.principal.is_service
+
+
+def _large(shown: Picture, headers: dict[str, str], seconds_left: float | None) -> Answer:
+    if url := downloads.presigned(shown.key, headers, seconds_left):
+        return Answer(302, headers={"Location": url, "Cache-Control": "no-store"})
+    return Answer(200, Stream(shown.size, _pieces(shown)), headers)
+
+
+def _pieces(shown: Picture) -> Iterator[bytes]:
+    for start in range(0, shown.size, downloads.STREAMED_PIECE):
+        yield transforms.read(shown, start, min(downloads.STREAMED_PIECE, shown.size - start))
+
+
+def _name(found: Found, shown: Picture) -> str:
+    """The object's name, with the ending of what it has become."""
+    name = found.row.name.rpartition("/")[2]
+    stem = name.rpartition(".")[0] or name
+    return name if shown.content_type == found.row.content_type else f"{stem}.{shown.content_type.rpartition('/')[2]}"
