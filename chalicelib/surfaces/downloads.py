@@ -1,7 +1,7 @@
 """Giving an object's bytes over HTTP: validators, ranges, safe headers, and redirects for what is too large."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -67,23 +67,20 @@ def answer(request: Request, found: Found, opened: "Opened | None" = None) -> An
 def _body(row: StoredObject, offset: int, length: int, status: int, headers: dict[str, str], seconds_left: float | None) -> Answer:
     if length <= settings().max_body:
         return Answer(status, objects.read(row, offset, length), headers)
-    if url := presigned(row.physical_key, headers, seconds_left):
-        return Answer(302, headers={"Location": url, "Cache-Control": "no-store"})
-    return Answer(status, Stream(length, _pieces(row, offset, length)), headers)
+    return large(row.physical_key, length, lambda start, size: objects.read(row, offset + start, size), status, headers, seconds_left)
 
 
-def presigned(key: str, headers: Mapping[str, str], seconds_left: float | None) -> str | None:
-    """A URL that gives the object under the type and disposition of `headers`; None where the storage has no such URLs."""
+def large(
+    key: str, length: int, read: Callable[[int, int], bytes], status: int, headers: dict[str, str], seconds_left: float | None
+) -> Answer:
+    """The answer with more bytes than one may carry: where the storage gives them by a URL, else as `read(start, size)` gives them."""
     provider = providers.internal()
-    if not isinstance(provider, Presigner):
-        return None
-    lifetime = PRESIGNED_FOR if seconds_left is None else max(1, min(PRESIGNED_FOR, int(seconds_left)))
-    return provider.presign_get(key, lifetime, headers["Content-Type"], headers.get("Content-Disposition", ""))
-
-
-def _pieces(row: StoredObject, offset: int, length: int) -> Iterator[bytes]:
-    for start in range(offset, offset + length, STREAMED_PIECE):
-        yield objects.read(row, start, min(STREAMED_PIECE, offset + length - start))
+    if isinstance(provider, Presigner):
+        lifetime = PRESIGNED_FOR if seconds_left is None else max(1, min(PRESIGNED_FOR, int(seconds_left)))
+        url = provider.presign_get(key, lifetime, headers["Content-Type"], headers.get("Content-Disposition", ""))
+        return Answer(302, headers={"Location": url, "Cache-Control": "no-store"})
+    pieces = (read(start, min(STREAMED_PIECE, length - start)) for start in range(0, length, STREAMED_PIECE))
+    return Answer(status, Stream(length, pieces), headers)
 
 
 # ---- headers -------------------------------------------------------------------------------------------

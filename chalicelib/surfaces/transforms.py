@@ -1,6 +1,6 @@
 """Giving a transformed image over HTTP."""
 
-from collections.abc import Iterator
+from functools import partial
 
 from chalicelib.core import transforms
 from chalicelib.core.objects import Found
@@ -8,7 +8,7 @@ from chalicelib.core.signing import Opened
 from chalicelib.core.transforms import Picture
 from chalicelib.surfaces import downloads
 from chalicelib.surfaces.http import Request
-from chalicelib.webapp import Answer, Stream
+from chalicelib.webapp import Answer
 
 
 def answer(request: Request, found: Found, opened: Opened | None) -> Answer | None:
@@ -38,23 +38,14 @@ def answer(request: Request, found: Found, opened: Opened | None) -> Answer | No
         headers["Content-Disposition"] = downloads.attachment(_name(found, shown))
     if request.method == "HEAD":
         return Answer(200, headers={**headers, "Content-Length": str(shown.size)})
-    return Answer(200, shown.body, headers) if shown.body is not None else _large(shown, headers, seconds_left)
+    if shown.body is not None:
+        return Answer(200, shown.body, headers)
+    return downloads.large(shown.key, shown.size, partial(transforms.read, shown), 200, headers, seconds_left)
 
 
 def _is_trusted(request: Request) -> bool:
     """Whether a service key asks: not on the routes that anyone may call, whatever credential comes along."""
     return "principal" in request.__dict__ and request.principal.is_service
-
-
-def _large(shown: Picture, headers: dict[str, str], seconds_left: float | None) -> Answer:
-    if url := downloads.presigned(shown.key, headers, seconds_left):
-        return Answer(302, headers={"Location": url, "Cache-Control": "no-store"})
-    return Answer(200, Stream(shown.size, _pieces(shown)), headers)
-
-
-def _pieces(shown: Picture) -> Iterator[bytes]:
-    for start in range(0, shown.size, downloads.STREAMED_PIECE):
-        yield transforms.read(shown, start, min(downloads.STREAMED_PIECE, shown.size - start))
 
 
 def _name(found: Found, shown: Picture) -> str:
