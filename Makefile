@@ -11,10 +11,10 @@ RUN_PACKAGES = requirements.txt infra/requirements.txt
 ALL_PACKAGES = $(RUN_PACKAGES) tests/requirements.txt
 
 .DEFAULT_GOAL = help
-.PHONY: help run test lint bench cleanup package deploy clean
+.PHONY: help run test lint bench cleanup rotate-master-key package deploy clean
 
 help: ## Show what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 run: ## Run everything on this machine (PORT=3000, STOWAGE_DATA=.data); Ctrl+C stops it
 	@infra/venv.sh $(RUN_PACKAGES)
@@ -39,6 +39,10 @@ bench: ## Measure; prints a table and writes JSON
 cleanup: ## Run the hourly cleanup now, on the run that is up (DRY_RUN=1 only counts) or on a stage (STAGE=prod)
 	@infra/venv.sh $(RUN_PACKAGES)
 	@$(BIN)/python -m infra.cleanup --data "$(STOWAGE_DATA)" $(if $(STAGE),--stage "$(STAGE)") $(if $(DRY_RUN),--dry-run)
+
+rotate-master-key: ## Replace the master key (STAGE=prod), FORGET=id removes an old one a week later
+	@infra/venv.sh $(RUN_PACKAGES)
+	@$(BIN)/python -m infra.rotation --data "$(STOWAGE_DATA)" $(if $(STAGE),--stage "$(STAGE)") $(if $(FORGET),--forget "$(FORGET)")
 
 package: ## Build dist/deployment.zip and dist/template.json (ARCH=arm64, x86_64 or host)
 	@infra/venv.sh $(RUN_PACKAGES)

@@ -151,6 +151,16 @@ class NotUploaded(StowageError):
     code, status = "NotUploaded", 409
 
 
+class StorageExists(StowageError):
+    code, status = "StorageExists", 409
+
+
+class StorageInUse(StowageError):
+    """What refers to a storage keeps it from being removed or pointed elsewhere."""
+
+    code, status = "StorageInUse", 409
+
+
 class CannotPresign(StowageError):
     code, status = "CannotPresign", 409
 
@@ -187,6 +197,12 @@ class RangeNotSatisfiable(StowageError):
 # 422 and 423: bytes that are not what was promised, and a writer that is at work
 class IntegrityFailed(StowageError):
     code, status = "IntegrityFailed", 422
+
+
+class ProbeFailed(StowageError):
+    """A storage could not be used as it was described: `details` have the step, a stable cause and a hint."""
+
+    code, status = "ProbeFailed", 422
 
 
 class UnprocessableImage(StowageError):
@@ -232,7 +248,26 @@ class Unavailable(StowageError):
 
 
 class StorageUnavailable(Unavailable):
+    """The storage cannot be reached, or refuses: `reason` is a word for why (`providers/failures.py`), None where it is not known."""
+
     code = "StorageUnavailable"
+
+    def __init__(self, message: str, reason: str | None = None, **details: Any) -> None:
+        super().__init__(message, **({"reason": reason} if reason else {}), **details)
+        self.reason = reason
+
+
+class Staging(Unavailable):
+    """An object is being copied to where it can be downloaded from."""
+
+    code = "Staging"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+class StorageRemoved(StorageUnavailable):
+    """The record of the storage is gone."""
+
+    code = "StorageRemoved"
 
 
 class BytesMissing(StowageError):

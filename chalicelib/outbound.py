@@ -8,14 +8,17 @@ unless `STOWAGE_ALLOW_PRIVATE_ENDPOINTS` is on (the local run), which also permi
 
 import http.client
 import ipaddress
+import os
 import re
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import lru_cache
-from threading import Event, Timer
+from threading import Lock, Thread, Timer
 from typing import Any
 
 import urllib3.connection
@@ -30,6 +33,7 @@ MAX_URL_CHARACTERS = 2048
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 5.0
 WHOLE_TIMEOUT = 8.0
+RESOLVE_TIMEOUT = 5.0
 # Of a name's addresses, so that one with many dead ones does not outlast the function.
 ADDRESSES_TRIED = 2
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "stowage"}
@@ -73,6 +77,7 @@ _NOT_PUBLIC_6 = [
 
 
 _AUTHORITY_ENDS = re.compile("[/?#]")
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 
 
 class Refused(Exception):
@@ -102,6 +107,36 @@ def check_url(url: str, what: str) -> None:
         raise InvalidRequest(f"{what}: {refused}") from None
 
 
+def check_endpoint(url: str, what: str, plain_http: bool) -> None:
+    """Raise InvalidRequest unless `url`, which `what` names, is a bare server that may be asked, `plain_http` allowed or not."""
+    try:
+        parsed = _parsed(url, ("https", "http") if plain_http else ("https",))
+    except Refused as refused:
+        raise InvalidRequest(f"{what}: {refused}") from None
+    if parsed.query or parsed.fragment or (parsed.path or "/") != "/":
+        raise InvalidRequest(f"{what}: the URL must end after host and port")
+
+
+def check_host(host: str, what: str) -> None:
+    """Raise InvalidRequest unless `host`, which `what` names, is a name or an address that may be asked, and nothing more."""
+    if not _HOST.fullmatch(host) and not (":" in host and _is_address(host)):
+        raise InvalidRequest(f"{what}: it must be a host name or an IP address, without scheme, user and port")
+    try:
+        literal = _literal(f"[{host}]" if ":" in host else host)
+        if literal is not None:
+            screen(literal)
+    except Refused as refused:
+        raise InvalidRequest(f"{what}: {refused}") from None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+        return True
+    except ValueError:
+        return False
+
+
 def fetch(url: str, max_bytes: int) -> bytes:
     """What a GET of `url` answers, if that is 200 and at most `max_bytes` long.
 
@@ -109,19 +144,18 @@ def fetch(url: str, max_bytes: int) -> bytes:
     """
     parsed = _parsed(url)
     connection = _connection(parsed)
-    late = Event()
-    try:
-        connection.connect()
-        with _cut_off(connection.sock, late):
+    with within(WHOLE_TIMEOUT) as deadline:
+        try:
+            connection.connect()
             connection.timeout = READ_TIMEOUT
             connection.request("GET", parsed.request_uri, headers=HEADERS, preload_content=False, decode_content=False)
             body = _body(connection.getresponse(), max_bytes)
-    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-        raise Unreachable(f"{parsed.host} does not answer as it should: {type(error).__name__}") from error
-    finally:
-        connection.close()
-    if late.is_set():  # what ends with its connection looks whole
-        raise Unreachable(f"{parsed.host} takes too long")
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            raise Unreachable(f"{parsed.host} does not answer as it should: {type(error).__name__}") from error
+        finally:
+            connection.close()
+        if deadline.passed:  # what ends with its connection looks whole
+            raise Unreachable(f"{parsed.host} takes too long")
     return body
 
 
@@ -137,35 +171,90 @@ def _body(response: Any, max_bytes: int) -> bytes:
     return body
 
 
+# ---- time ------------------------------------------------------------------------------------------------------
+class Deadline:
+    """Shuts every connection that is watched when its time is over: a socket's own timeout begins anew with each byte."""
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._ends = time.monotonic() + seconds
+        self._watched: list[socket.socket] = []
+        self._changing = Lock()
+        self._timer = Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def left(self) -> float:
+        """Seconds until it is over."""
+        return max(0.0, self._ends - time.monotonic())
+
+    def watch(self, connected: Any) -> None:
+        """Have a socket, or whatever has its `fileno`, shut in time. A second descriptor: TLS takes the first one over."""
+        with suppress(OSError, ValueError), self._changing:
+            watched = socket.socket(fileno=os.dup(connected.fileno()))
+            self._watched.append(watched)
+            if self.passed:
+                watched.shutdown(socket.SHUT_RDWR)
+
+    def _cut(self) -> None:
+        with self._changing:
+            self.passed = True
+            for watched in self._watched:
+                with suppress(OSError):
+                    watched.shutdown(socket.SHUT_RDWR)
+
+    def start(self) -> None:
+        self._timer.start()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        with self._changing:
+            for watched in self._watched:
+                watched.close()
+            self._watched.clear()
+
+
+_present: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+
 @contextmanager
-def _cut_off(connected: socket.socket, late: Event) -> Iterator[None]:
-    """Shut `connected` after WHOLE_TIMEOUT and set `late`: a socket's own timeout begins anew with each byte."""
-
-    def cut() -> None:
-        late.set()
-        with suppress(OSError):
-            connected.shutdown(socket.SHUT_RDWR)
-
-    timer = Timer(WHOLE_TIMEOUT, cut)
-    timer.daemon = True
-    timer.start()
+def within(seconds: float) -> Iterator[Deadline]:
+    """What is connected to, or used, in here is cut off after `seconds`, or when the time of what it lies in is over."""
+    outer = _present.get()
+    deadline = Deadline(seconds if outer is None else min(seconds, outer.left()))
+    token = _present.set(deadline)
+    deadline.start()
     try:
-        yield
+        yield deadline
     finally:
-        timer.cancel()
+        _present.reset(token)
+        deadline.stop()
 
 
-def _parsed(url: str) -> Url:
-    """`url` in its parts; raises Refused for one that must not, or cannot, be asked."""
+def left() -> float | None:
+    """Seconds that are left of the deadline that this code runs under, None where there is none."""
+    deadline = _present.get()
+    return None if deadline is None else deadline.left()
+
+
+def watch(connected: Any) -> None:
+    """Have a connection cut off by the deadline that this code runs under, if it runs under one."""
+    deadline = _present.get()
+    if deadline is not None and connected is not None:
+        deadline.watch(connected)
+
+
+# ---- what may be asked -----------------------------------------------------------------------------------------
+def _parsed(url: str, schemes: tuple[str, ...] = ()) -> Url:
+    """`url` in its parts; raises Refused for one that must not, or cannot, be asked. `schemes` where others than usual are taken."""
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url or len(url) > MAX_URL_CHARACTERS:
         raise Refused(f"a URL has at most {MAX_URL_CHARACTERS} characters of ASCII and neither spaces nor backslashes")
     try:
         parsed = parse_url(url)
     except urllib3.exceptions.LocationParseError:
         raise Refused("it is not a URL") from None
-    schemes = ("https", "http") if settings().allow_private_endpoints else ("https",)
+    schemes = schemes or (("https", "http") if settings().allow_private_endpoints else ("https",))
     if parsed.scheme not in schemes or not parsed.host:
-        raise Refused("the URL must begin with https:// and name a host")
+        raise Refused(f"the URL must begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and name a host")
     if "@" in _AUTHORITY_ENDS.split(url.partition("://")[2])[0]:  # the parser drops one that is empty
         raise Refused("the URL must not carry a user or a password")
     if parsed.port == 0:
@@ -204,38 +293,79 @@ class Screened:
     timeout: Any
     socket_options: Any
 
-    def _new_conn(self) -> socket.socket:
-        addresses = resolved(self._dns_host, self.port)
-        for *_, address in addresses:
-            screen(address[0].partition("%")[0])
-        failure: OSError = OSError("the name has no address")
-        for family, kind, protocol, _, address in addresses[:ADDRESSES_TRIED]:
-            try:
-                return self._connected(socket.socket(family, kind, protocol), address)
-            except OSError as error:
-                failure = error
-        raise urllib3.exceptions.NewConnectionError(self, f"no connection: {failure}") from failure  # type: ignore[arg-type]  # mixed in
+    sock: Any
 
-    def _connected(self, made: socket.socket, address: Any) -> socket.socket:
+    def _new_conn(self) -> socket.socket:
         try:
-            for option in self.socket_options or ():
-                made.setsockopt(*option)
-            if isinstance(self.timeout, int | float):
-                made.settimeout(self.timeout)
-            made.connect(address)
-        except BaseException:
-            made.close()
-            raise
+            made = connect(self._dns_host, self.port, self.timeout, tuple(self.socket_options or ()))
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, f"no connection: {error}") from error  # type: ignore[arg-type]  # mixed in
         sys.audit("http.client.connect", self, self._dns_host, self.port)
         return made
 
+    def request(self, *arguments: Any, **named: Any) -> Any:
+        watch(self.sock)  # kept from an earlier request; a new one is watched when it is made
+        return super().request(*arguments, **named)  # type: ignore[misc]  # mixed in
+
+
+def connect(host: str, port: int, timeout: Any, options: tuple[Any, ...] = ()) -> socket.socket:
+    """A connected socket to one of the addresses of `host`, all of them screened; raises Refused, Unreachable, OSError."""
+    addresses = resolved(host, port)
+    for *_, address in addresses:
+        screen(address[0].partition("%")[0])
+    failure: OSError = OSError("the name has no address")
+    for family, kind, protocol, _, address in addresses[:ADDRESSES_TRIED]:
+        deadline = _present.get()
+        left = deadline.left() if deadline else None
+        if left == 0.0:
+            raise TimeoutError("there is no time left to connect")
+        bounded = left if left is not None and not (isinstance(timeout, int | float) and timeout < left) else timeout
+        try:
+            made = _connected(socket.socket(family, kind, protocol), address, bounded, options)
+        except OSError as error:
+            failure = error
+            continue
+        if isinstance(timeout, int | float):
+            made.settimeout(timeout)
+        return made
+    raise failure
+
+
+def _connected(made: socket.socket, address: Any, timeout: Any, options: tuple[Any, ...]) -> socket.socket:
+    try:
+        for option in options:
+            made.setsockopt(*option)
+        if isinstance(timeout, int | float):
+            made.settimeout(timeout)
+        made.connect(address)
+        watch(made)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
 
 def resolved(host: str, port: int) -> list[Any]:
-    """Every address of `host`, as `socket.getaddrinfo` gives them; raises Unreachable."""
-    try:
-        return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # IDNA refuses labels that are too long or empty
-        raise Unreachable(f"{host} has no address") from error
+    """Every address of `host`, as `socket.getaddrinfo` gives them; raises Unreachable.
+
+    Asked in a thread that is not waited for longer than RESOLVE_TIMEOUT: a name server that is dead is not to be interrupted.
+    """
+    found: list[Any] = []
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.extend(socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:  # IDNA refuses labels that are too long or empty
+            failed.append(error)
+
+    deadline = _present.get()
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(RESOLVE_TIMEOUT if deadline is None else min(RESOLVE_TIMEOUT, deadline.left()))
+    if not found:
+        raise Unreachable(f"{host} has no address") from (failed[0] if failed else None)
+    return found
 
 
 class ScreenedHTTPConnection(Screened, urllib3.connection.HTTPConnection):

@@ -14,7 +14,13 @@ PAYLOAD_LIMIT = 4_400_000
 GATEWAY_LIMIT = 10 << 20
 TRANSFORM_LIMIT = 50_000_000
 GIGABYTE = 1_000_000_000
-STORAGE_PROVIDERS = ("filesystem", "s3")
+STORAGE_PROVIDERS = ("filesystem", "s3", "azure")
+# The kinds of storage that tenants may bring (providers/catalogue.py), and those that they may unless a setting says otherwise.
+ALL_KINDS = (
+    *("aws_s3", "cloudflare_r2", "backblaze_b2", "minio", "sftp", "ftp"),
+    *("digitalocean_spaces", "wasabi", "s3_compatible", "azure_blob", "filesystem"),
+)
+USUAL_KINDS = ALL_KINDS[:6]
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -30,7 +36,7 @@ class Settings:
     table_prefix: str = "stowage"
     """Every table is called `{prefix}-{noun}`."""
     storage_provider: str = "filesystem"
-    """Where buckets without a `storage_id` keep their bytes: `filesystem` or `s3`."""
+    """Where buckets without a `storage_id` keep their bytes: `filesystem`, `s3` or `azure`."""
     storage_root: str = ".data/files"
     """The folder of the `filesystem` provider."""
     s3_bucket: str = ""
@@ -43,10 +49,22 @@ class Settings:
     """Empty: the credentials of the function."""
     s3_secret_key: str = ""
     """Belongs to `STOWAGE_S3_ACCESS_KEY`."""
+    azure_connection_string: str = ""
+    """Of the `azure` provider, as Azure shows it: account, key and endpoint."""
+    azure_container: str = "stowage"
+    """The internal container of the `azure` provider."""
+    enabled_providers: str = ",".join(USUAL_KINDS)
+    """Comma-separated kinds of storage that tenants may bring; `all` stands for every one."""
+    allow_org_byos: bool = True
+    """Whether tenants may bring storages of their own at all."""
+    platform_storage: bool = False
+    """Whether the internal storage takes backups of tenants that have chosen no other."""
+    endpoint_overrides: str = ""
+    """For local runs and tests: `host=http://127.0.0.1:9000` pairs, comma-separated; each host is stood in for by that server."""
     master_key: str = ""
     """32 bytes in base64, the root of every derived key; to replace it: `new,old`. Empty: read from `STOWAGE_MASTER_KEY_PARAMETER`."""
     master_key_parameter: str = ""
-    """Name of the SSM SecureString that holds the master key."""
+    """Name of the SSM SecureString that holds the master key, or `file:` and the path of a file that does."""
     default_tenant: str = ""
     """The tenant of requests that carry no credential. Empty: such requests are refused."""
     public_url: str = ""
@@ -65,6 +83,8 @@ class Settings:
     """Seconds after which a transformed image is made anew."""
     transforms_per_minute: int = 300
     """New transforms that a tenant may ask for in a minute, and at once."""
+    probes_per_minute: int = 30
+    """Connectivity tests that a tenant may ask for in a minute, and at once."""
     jobs_queue: str = ""
     """URL of the queue that wakes the job worker."""
     event_bus: str = ""
@@ -74,15 +94,33 @@ class Settings:
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING, ERROR or CRITICAL."""
 
+    @property
+    def enabled_kinds(self) -> tuple[str, ...]:
+        """The kinds of storage that tenants may bring."""
+        return ALL_KINDS if self.enabled_providers == "all" else tuple(kind.strip() for kind in self.enabled_providers.split(",") if kind)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """Servers that stand in for others, by host."""
+        pairs = (pair.strip().partition("=") for pair in self.endpoint_overrides.split(",") if pair.strip())
+        return {host: url for host, _, url in pairs}
+
     def __post_init__(self) -> None:
         if self.storage_provider not in STORAGE_PROVIDERS:
             raise SettingsError(f"STOWAGE_STORAGE_PROVIDER is {self.storage_provider!r}; use one of: {', '.join(STORAGE_PROVIDERS)}")
         if self.storage_provider == "s3" and not self.s3_bucket:
             raise SettingsError("STOWAGE_S3_BUCKET names the internal bucket and is required when STOWAGE_STORAGE_PROVIDER is s3")
+        if self.storage_provider == "azure" and not self.azure_connection_string:
+            raise SettingsError("STOWAGE_AZURE_CONNECTION_STRING is required when STOWAGE_STORAGE_PROVIDER is azure")
+        unknown = [kind for kind in self.enabled_kinds if kind not in ALL_KINDS]
+        if unknown:
+            raise SettingsError(f"STOWAGE_ENABLED_PROVIDERS names {unknown[0]!r}; use all, or some of: {', '.join(ALL_KINDS)}")
+        if not all(host and url.startswith(("http://", "https://")) for host, url in self.overrides.items()):
+            raise SettingsError("STOWAGE_ENDPOINT_OVERRIDES holds pairs such as s3.us-east-1.amazonaws.com=http://127.0.0.1:9000")
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"STOWAGE_LOG_LEVEL is {self.log_level!r}; use one of: {', '.join(LOG_LEVELS)}")
-        if self.transforms_per_minute < 1:
-            raise SettingsError("STOWAGE_TRANSFORMS_PER_MINUTE is at least 1")
+        if self.transforms_per_minute < 1 or self.probes_per_minute < 1:
+            raise SettingsError("STOWAGE_TRANSFORMS_PER_MINUTE and STOWAGE_PROBES_PER_MINUTE are at least 1")
         if self.max_transform_size > TRANSFORM_LIMIT:
             raise SettingsError(f"STOWAGE_MAX_TRANSFORM_SIZE is at most {TRANSFORM_LIMIT}: the image function holds it beside its pixels")
         if not 0 < self.max_body <= GATEWAY_LIMIT:

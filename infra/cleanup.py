@@ -75,11 +75,15 @@ def told(report: dict[str, Any]) -> str:
         )
         if sweep["stopped"]:
             lines.append(f"{kind:<12}STOPPED: {sweep['stopped']}")
-    if report["transforms_expired"]:
-        lines.append(f"transforms  {report['transforms_expired']} of yesterday deleted")
+    tested = report["storages"]
+    if tested["due"]:
+        counted = f"{tested['probed']} tested, {tested['degraded']} degraded, {tested['recovered']} recovered"
+        lines.append(f"storages    {tested['due']} due, {counted}")
+    if report["copies_expired"]:
+        lines.append(f"copies      {report['copies_expired']} of yesterday deleted")
     if report["jobs_woken"]:
         lines.append(f"jobs        {report['jobs_woken']} woken")
-    if not (uploads["finished"] and garbage["finished"]):
+    if not (uploads["finished"] and garbage["finished"] and tested["finished"]):
         lines.append("time ran out; run it again to go on")
     return "\n".join(lines)
 

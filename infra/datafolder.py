@@ -40,7 +40,7 @@ class DataFolder:
         self.images_port = path / "images.port"
         self._fingerprint = fingerprint
         self._version_file = path / "version"
-        self._key_file = path / "master.key"
+        self.key_file = path / "master.key"
 
     def lock(self) -> int:
         """Take the folder for this process; returns the descriptor that holds it. Raises FolderError."""
@@ -74,11 +74,11 @@ class DataFolder:
 
     def master_key(self, complete: bool) -> str:
         """The master key, made once; raises FolderError when a complete folder has lost it."""
-        if not self._key_file.exists():
+        if not self.key_file.exists():
             if complete:
-                raise FolderError(f"{self._key_file} is missing, and nothing sealed in {self.path} opens without it; restore it")
-            _write(self._key_file, base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode() + "\n")
-        return self._key_file.read_text().strip()
+                raise FolderError(f"{self.key_file} is missing, and nothing sealed in {self.path} opens without it; restore it")
+            _write(self.key_file, base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)).decode() + "\n")
+        return self.key_file.read_text().strip()
 
     def read_environment(self) -> dict[str, str]:
         """What `dev.env` exports; empty without it."""

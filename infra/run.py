@@ -67,6 +67,7 @@ class Options:
         chosen = {name: value for name, value in environment.items() if name.startswith("STOWAGE_") and name not in OWN_VARIABLES}
         chosen["STOWAGE_STORAGE_PROVIDER"] = chosen.get("STOWAGE_STORAGE_PROVIDER") or "s3"
         chosen["STOWAGE_ALLOW_PRIVATE_ENDPOINTS"] = chosen.get("STOWAGE_ALLOW_PRIVATE_ENDPOINTS") or "true"
+        chosen["STOWAGE_ENABLED_PROVIDERS"] = chosen.get("STOWAGE_ENABLED_PROVIDERS") or "all"
         settings.read(chosen | {"STOWAGE_S3_BUCKET": "known-once-it-is-provisioned"})
         return cls(int(port), Path(environment.get("STOWAGE_DATA") or DEFAULT_DATA), chosen)
 
@@ -129,7 +130,7 @@ class Run:
             "STOWAGE_TABLE_PREFIX": self._template["Parameters"]["Prefix"]["Default"],
             "STOWAGE_S3_BUCKET": outputs["InternalBucket"],
             "STOWAGE_STORAGE_ROOT": str(self._folder.files.resolve()),
-            "STOWAGE_MASTER_KEY": master_key,
+            "STOWAGE_MASTER_KEY_PARAMETER": f"file:{self._folder.key_file.resolve()}",
             "STOWAGE_JOBS_QUEUE": outputs["JobsQueueUrl"],
             "STOWAGE_EVENT_BUS": outputs["EventBusName"],
             "STOWAGE_IMAGE_FUNCTION": "image-transform",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib import seam
 from chalicelib.access.cache import MinuteCache
-from chalicelib.access.principals import Principal, Role
+from chalicelib.access.principals import Permission, Principal, Role
 from chalicelib.errors import BucketNotFound, Forbidden, ObjectNotFound, StowageError, Unauthorized
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.objects import StoredObject
@@ -196,3 +196,12 @@ def require_admin(principal: Principal, what: str) -> None:
         raise Unauthorized(f"{what} needs an admin key; send it as `Authorization: Bearer …`")
     if principal.role is not Role.ADMIN:
         raise Forbidden(f"{what} needs an admin key")
+
+
+# ---- what belongs to no object -------------------------------------------------------------------------
+def require_permission(principal: Principal, permission: Permission) -> None:
+    """Raise unless the principal has a permission of CONTRACT "Permissions"."""
+    if principal.role is Role.NOBODY:
+        raise Unauthorized("this needs a credential; send it as `Authorization: Bearer …`")
+    if not principal.may(permission):
+        raise Forbidden(f"this needs the permission {permission}; the service key has it")

@@ -31,6 +31,15 @@ class Permission(StrEnum):
     RESTORE_BACKUPS = "project.backups.restore"
 
 
+# What a user's role brings along, beside what the token itself names. The tenant signs its tokens, so these are its own to give; the
+# names are such that no role which a tenant has for its policies falls under them by chance.
+ROLE_PERMISSIONS: dict[str, frozenset[Permission]] = {
+    "org_admin": frozenset(Permission),
+    "org_member": frozenset(
+        {Permission.LIST_STORAGES, Permission.CREATE_BACKUPS, Permission.LIST_BACKUPS, Permission.RESTORE_BACKUPS},
+    ),
+    "org_viewer": frozenset({Permission.LIST_STORAGES, Permission.LIST_BACKUPS}),
+}
 AUTHENTICATED = "authenticated"
 # In this form alone: uuid.UUID takes many others, by which one text could pass for another.
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -75,6 +84,11 @@ class Principal:
         """What the token or the custom key names, as a list or as one text with spaces between."""
         named: list[str] | str = self.claims.get("permissions") or []
         return frozenset(named.split() if isinstance(named, str) else named)
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the key, the token or the user's role grants a permission; the service key has all."""
+        by_role = ROLE_PERMISSIONS.get(self.auth_role, frozenset()) if self.role is Role.USER else frozenset()
+        return self.is_service or permission in self.permissions or permission in by_role
 
     @property
     def is_service(self) -> bool:

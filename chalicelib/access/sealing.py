@@ -12,9 +12,10 @@ import hmac
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chalicelib import aws
+from chalicelib import aws, seam
 from chalicelib.settings import SettingsError, settings
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 CONTEXT = b"stowage-sealed-secrets"
 NONCE_BYTES = 12
 KEY_BYTES = 32
+# Seconds. A key that was put into the parameter is known to every process after this long.
+READ_EVERY = 300
+IN_FILE = "file:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +51,25 @@ def hkdf(secret: bytes, salt: bytes, context: bytes, length: int = 32) -> bytes:
     return derived[:length]
 
 
-@lru_cache(maxsize=1)
 def master_keys() -> tuple[MasterKey, ...]:
-    """The installation's master keys, the one in use first; raises SettingsError."""
+    """The installation's master keys, the one in use first, as they stood at most five minutes ago; raises SettingsError."""
+    return _read_master_keys(int(seam.timestamp() // READ_EVERY))
+
+
+def forget_master_keys() -> None:
+    """Have this process read them again now."""
+    _read_master_keys.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _read_master_keys(_: int) -> tuple[MasterKey, ...]:
     chosen = settings()
     text = chosen.master_key or _stored_master_keys(chosen.master_key_parameter)
-    return tuple(_master_key(part.strip()) for part in text.split(","))
+    return tuple(master_key_of(part.strip()) for part in text.split(","))
 
 
-def _master_key(text: str) -> MasterKey:
+def master_key_of(text: str) -> MasterKey:
+    """A master key from its base64; raises SettingsError."""
     try:
         secret = base64.b64decode(text, validate=True)
     except ValueError as error:
@@ -67,7 +81,12 @@ def _master_key(text: str) -> MasterKey:
 
 def _stored_master_keys(parameter: str) -> str:
     if not parameter:
-        raise SettingsError("set STOWAGE_MASTER_KEY, or STOWAGE_MASTER_KEY_PARAMETER to the SSM parameter that holds it")
+        raise SettingsError("set STOWAGE_MASTER_KEY, or STOWAGE_MASTER_KEY_PARAMETER to the SSM parameter, or file:PATH, that holds it")
+    if parameter.startswith(IN_FILE):
+        try:
+            return Path(parameter.removeprefix(IN_FILE)).read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"STOWAGE_MASTER_KEY_PARAMETER: {error.strerror}: {error.filename}") from error
     answer = aws.client("ssm")._make_api_call("GetParameter", {"Name": parameter, "WithDecryption": True})
     return str(answer["Parameter"]["Value"])
 
@@ -85,7 +104,10 @@ def unseal(sealed: str, record: str) -> str:
     from cryptography.exceptions import InvalidTag
 
     sealed_under, _, payload = sealed.partition(".")
-    key = next((key for key in master_keys() if key.key_id == sealed_under), None)
+    key = _known(sealed_under)
+    if key is None:  # sealed since this process has read the parameter
+        forget_master_keys()
+        key = _known(sealed_under)
     if key is None:
         known = ", ".join(key.key_id for key in master_keys())
         raise SettingsError(f"a secret was sealed under master key {sealed_under}, and this is {known}")
@@ -94,6 +116,17 @@ def unseal(sealed: str, record: str) -> str:
         return _cipher(key).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], record.encode()).decode()
     except (InvalidTag, ValueError) as error:
         raise SettingsError(f"the secret of {record} was changed or moved") from error
+
+
+def _known(key_id: str) -> MasterKey | None:
+    return next((key for key in master_keys() if key.key_id == key_id), None)
+
+
+def resealed(sealed: str, record: str) -> str | None:
+    """The same secret under the master key in use; None where it is sealed under that already."""
+    if sealed.partition(".")[0] == master_keys()[0].key_id:
+        return None
+    return seal(unseal(sealed, record), record)
 
 
 @lru_cache(maxsize=4)

@@ -7,9 +7,9 @@ from chalicelib import seam
 from chalicelib.access.cache import MinuteCache
 from chalicelib.access.permissions import bucket_not_found, require_service, stored_policies
 from chalicelib.access.principals import Principal, Role
-from chalicelib.core import content, jobs, names
+from chalicelib.core import content, jobs, keeping, names
 from chalicelib.core.jobs import Step
-from chalicelib.errors import BucketExists, BucketNotEmpty, BucketNotFound, InvalidRequest
+from chalicelib.errors import BucketExists, BucketNotEmpty, BucketNotFound, InvalidRequest, StorageNotFound, Unavailable
 from chalicelib.images.options import check_presets
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
@@ -57,14 +57,24 @@ def check_settings(chosen: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def create(tenant_id: str, name: str, choices: dict[str, Any]) -> Bucket:
-    """A new bucket with `choices` of BucketSettings; raises BucketExists, InvalidName, InvalidRequest."""
+def create(principal: Principal, name: str, choices: dict[str, Any], storage_id: str | None = None) -> Bucket:
+    """A new bucket with `choices` of BucketSettings, on a storage of the tenant's, None: the internal one.
+
+    Raises BucketExists, InvalidName, InvalidRequest, StorageNotFound, ProbeFailed.
+    """
     chosen = BucketSettings(**check_settings(choices))
+    names.check_bucket_name(name)
+    revision = None
+    if storage_id is not None:
+        from chalicelib.core import storages
+
+        revision = storages.require_usable(principal, storage_id)
     now = seam.iso(seam.now())
     bucket = Bucket(
-        tenant_id,
-        names.check_bucket_name(name),
+        principal.tenant_id,
+        name,
         bucket_id=seam.new_uuid(),
+        storage_id=storage_id,
         revision=1,
         visibility=chosen.visibility,
         file_size_limit=chosen.file_size_limit,
@@ -75,11 +85,37 @@ def create(tenant_id: str, name: str, choices: dict[str, Any]) -> Bucket:
         updated_at=now,
     )
     try:
-        bucket.put(Bucket.name.does_not_exist())
+        _put_new(bucket, revision)
     except ConditionFailed as failed:
+        if failed.row is None:
+            raise StorageNotFound(f"there is no storage {storage_id}") from failed
         if failed.row.bucket_id != bucket.bucket_id:  # ours is there when only an answer was lost
             raise BucketExists(f"there is a bucket {name} already") from failed
     return bucket
+
+
+def _put_new(bucket: Bucket, revision: int | None) -> None:
+    """Write the row of a new bucket, counted by its storage; raises ConditionFailed, with no row if it is the storage that is not there.
+
+    `revision` of the storage is the one that was found usable.
+    """
+    if bucket.storage_id is None:
+        bucket.put(Bucket.name.does_not_exist())
+        return
+    for _ in tries(f"storage {bucket.storage_id} is being changed; try again shortly"):
+        try:
+            with Transaction() as transaction:
+                transaction.put(bucket, Bucket.name.does_not_exist())
+                keeping.refer(transaction, bucket.tenant_id, bucket.storage_id, "buckets", 1, revision)
+            return
+        except TransactionFailed as failed:
+            taken, other = failed.rows
+            if taken is not None:
+                raise taken from failed
+            if other is not None and other.row is not None:
+                raise Unavailable("the storage was changed at this moment; try again") from failed
+            if other is not None:
+                raise other from failed
 
 
 def all_of(tenant_id: str) -> list[Bucket]:
@@ -181,6 +217,8 @@ def _replace_by_job(bucket: Bucket, job: Job) -> None:
             with Transaction() as transaction:
                 transaction.remove(bucket, Bucket.bucket_id == bucket.bucket_id)
                 transaction.put(job)
+                if bucket.storage_id is not None:
+                    keeping.refer(transaction, bucket.tenant_id, bucket.storage_id, "buckets", -1)
             return
         except TransactionFailed as failed:
             if not failed.conflict:  # a counter of a busy bucket moves all the time

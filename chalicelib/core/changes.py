@@ -11,12 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pynamodb.expressions.condition import Condition
+
+from chalicelib import seam
 from chalicelib.core import events, garbage
 from chalicelib.core.events import Event
 from chalicelib.observability import logger
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.garbage import Garbage
 from chalicelib.tables.objects import Placement, StoredObject, UsedToken
+from chalicelib.tables.storages import Storage
 from chalicelib.tables.table import ConditionFailed
 
 Record = dict[str, Any]
@@ -51,7 +55,7 @@ def _superseded(change: Change) -> Garbage | None:
     old = change.before
     if old is None or (change.after and change.after.physical_key == old.physical_key):
         return None
-    return garbage.entry(old.partition, old.name, old.version, old.physical_key, change.time)
+    return garbage.entry_of(old, change.time)
 
 
 def _event(change: Change) -> Event | None:
@@ -74,26 +78,43 @@ def _event(change: Change) -> Event | None:
     return Event(kind, detail, change.time)
 
 
+@dataclass(slots=True)
+class _Counted:
+    objects: int = 0
+    size: int = 0
+    used: float = 0
+
+
 def _count(changes: list[Change]) -> None:
-    objects: dict[tuple[str, str], int] = defaultdict(int)
-    sizes: dict[tuple[str, str], int] = defaultdict(int)
+    buckets: dict[tuple[str, str], _Counted] = defaultdict(_Counted)
+    storages: dict[tuple[str, str], _Counted] = defaultdict(_Counted)
     for change in changes:
         for row, sign in ((change.before, -1), (change.after, 1)):
-            if row is not None:
-                objects[row.partition, row.bucket] += sign
-                sizes[row.partition, row.bucket] += sign * int(row.size)
-    for (partition, bucket), number in objects.items():
-        _add(partition, bucket, number, sizes[partition, bucket])
+            if row is None:
+                continue
+            counted = [buckets[row.partition, row.bucket]]
+            if row.storage_id is not None:
+                counted.append(storages[row.partition.partition("#")[0], row.storage_id])
+            for each in counted:
+                each.objects += sign
+                each.size += sign * int(row.size)
+                each.used = max(each.used, change.time if sign > 0 else 0)
+    for (partition, bucket), counted_in in buckets.items():
+        tenant_id, _, bucket_id = partition.partition("#")
+        _add(Bucket(tenant_id, bucket), counted_in, [], Bucket.bucket_id == bucket_id)
+    for (tenant_id, storage_id), counted_in in storages.items():
+        used = [Storage.last_used_at.set(seam.iso(seam.at(counted_in.used)))] if counted_in.used else []
+        _add(Storage(tenant_id, storage_id), counted_in, used, Storage.storage_id.exists())
 
 
-def _add(partition: str, name: str, objects: int, size: int) -> None:
-    if not objects and not size:
+def _add(row: Bucket | Storage, counted: _Counted, more: list[Any], condition: Condition) -> None:
+    """Move a row's counters, where there is anything to move; `more` is set along with them."""
+    if not counted.objects and not counted.size and not more:
         return
-    tenant_id, _, bucket_id = partition.partition("#")
-    actions = [Bucket.object_count.add(objects), Bucket.total_size_bytes.add(size)]
+    kind = type(row)
     try:
-        Bucket(tenant_id, name).change(actions, Bucket.bucket_id == bucket_id)
+        row.change([kind.object_count.add(counted.objects), kind.total_size_bytes.add(counted.size), *more], condition)
     except ConditionFailed:
         return  # deleted, or its name was taken anew: nobody asks for these counts
-    except Exception:  # delivering the batch again would count the other buckets twice
-        logger().exception("a counter was not moved", extra={"bucket_id": bucket_id})
+    except Exception:  # delivering the batch again would count the others twice
+        logger().exception("a counter was not moved", extra={"row": row.__class__.__name__})

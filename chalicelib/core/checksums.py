@@ -7,12 +7,12 @@ in its checkpoint; what it finds goes into the row only while that still names t
 import base64
 import hashlib
 
-from chalicelib import providers
 from chalicelib.access.principals import Principal
-from chalicelib.core import garbage, hashing, jobs, objects
+from chalicelib.core import garbage, hashing, jobs, keeping, objects
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.core.objects import Companion
 from chalicelib.errors import BytesMissing
+from chalicelib.providers import Provider
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import ConditionFailed, tries
@@ -29,6 +29,7 @@ def job_for(principal: Principal, row: StoredObject) -> Job | None:
     if row.checksum is not None:
         return None
     task = {"partition": row.partition, "name": row.name, "version": row.version, "key": row.physical_key, "size": int(row.size)}
+    task["storage_id"] = row.storage_id
     return jobs.new(JOB, principal, task)
 
 
@@ -46,7 +47,7 @@ def step(job: Job) -> Step:
         return _set(job, _at_once(job))
     try:
         for _ in range(PIECES_A_STEP):
-            piece = providers.internal().read(job.task["key"], done, min(PIECE, size - done))
+            piece = _provider(job).read(job.task["key"], done, min(PIECE, size - done))
             running.update(piece)
             done += len(piece)
     except BytesMissing:
@@ -56,12 +57,16 @@ def step(job: Job) -> Step:
     return Step({"state": base64.b64encode(running.state()).decode()}, done, size)
 
 
+def _provider(job: Job) -> Provider:
+    return keeping.provider_of(job.tenant_id, job.task["storage_id"])
+
+
 def _at_once(job: Job) -> str:
     size, running = job.task["size"], hashlib.sha256()
     if size > MAX_AT_ONCE:
         raise JobFailed("this installation's Python cannot hash an object of this size in steps")
     for offset in range(0, size, PIECE):
-        running.update(providers.internal().read(job.task["key"], offset, min(PIECE, size - offset)))
+        running.update(_provider(job).read(job.task["key"], offset, min(PIECE, size - offset)))
     return running.hexdigest()
 
 

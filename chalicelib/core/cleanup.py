@@ -5,34 +5,55 @@ counts what is due and what the sweeps would find, and changes nothing.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from chalicelib.core import expiry, garbage, jobs, sweeps, transforms
+from chalicelib import providers, seam
+from chalicelib.core import drift, expiry, garbage, jobs, staging, sweeps, transforms
+from chalicelib.core.patience import Patience
+from chalicelib.errors import StorageUnavailable
+
+# Seconds.
+KEPT = 24 * 3600
 
 
 def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Any]:
     """One round; gives a report with counts."""
     woken = 0 if dry_run else jobs.wake_stale()
-    share = seconds_left() / 3  # so that a backlog of one does not starve the others
-    uploads = expiry.collect(lambda: seconds_left() - 2 * share, dry_run)
-    collected = garbage.collect(lambda: seconds_left() - share, dry_run)
-    quarantine = sweeps.end_quarantines(seconds_left, dry_run)
-    swept = sweeps.run(seconds_left, dry_run)
+    share = seconds_left() / 4  # so that a backlog of one does not starve the others
+    patience = Patience()
+    uploads = expiry.collect(lambda: seconds_left() - 3 * share, dry_run, patience)
+    collected = garbage.collect(lambda: seconds_left() - 2 * share, dry_run, patience)
+    storages = drift.run(lambda: seconds_left() - share, dry_run)
+    quarantine = sweeps.end_quarantines(seconds_left, dry_run, patience)
+    swept = sweeps.run(seconds_left, dry_run, patience)
     return {
         "dry_run": dry_run,
         "jobs_woken": woken,
         "uploads": uploads.as_dict(),
         "garbage": collected.as_dict(),
         "quarantine": quarantine,
-        "transforms_expired": 0 if dry_run else transforms.expire(),
+        "storages": storages.as_dict(),
+        "copies_expired": 0 if dry_run else expire_copies(),
         "sweeps": {kind: report.as_dict() for kind, report in swept.items()},
     }
+
+
+def expire_copies() -> int:
+    """Remove results and copies that are a day old where the storage has no rule for that; gives their number."""
+    storage = providers.internal()
+    if not isinstance(storage, providers.Expirer):
+        return 0
+    with suppress(StorageUnavailable):  # the next hour finds them too
+        return sum(storage.expire(folder, seam.timestamp() - KEPT) for folder in (transforms.FOLDER, staging.FOLDER))
+    return 0
 
 
 def metrics(report: dict[str, Any]) -> dict[str, float]:
     """What of a report is worth a graph, and an alarm: `SweepsStopped`."""
     swept = report["sweeps"].values()
     return {
+        "StoragesDegraded": report["storages"]["degraded"],
         "UploadsFreed": report["uploads"]["freed"],
         "UploadsLeft": report["uploads"]["left"],
         "GarbageDeleted": report["garbage"]["deleted"],

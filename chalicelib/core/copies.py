@@ -5,14 +5,15 @@ the new row lands in one transaction with what belongs to it (the source's row w
 end), so that neither a replay nor a kill brings back an object that was overwritten or deleted since.
 """
 
+from contextlib import suppress
 from typing import Any
 
-from chalicelib import providers, seam
+from chalicelib import seam
 from chalicelib.access.permissions import Operation, bucket_not_found, require
 from chalicelib.access.principals import Principal
-from chalicelib.core import buckets, checksums, content, garbage, jobs, objects
-from chalicelib.core.jobs import Step
-from chalicelib.errors import PreconditionFailed
+from chalicelib.core import buckets, checksums, content, garbage, jobs, keeping, objects
+from chalicelib.core.jobs import JobFailed, Step
+from chalicelib.errors import PreconditionFailed, StorageRemoved
 from chalicelib.providers import Copier, Multipart, Part, Provider
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
@@ -24,6 +25,10 @@ LARGE = 100_000_000
 # Copied inside S3 in a second or two, far within a job's lease. At most 1,000 parts keep the checkpoint small.
 PART_BYTES = 128 << 20
 MAX_PARTS = 1000
+# Where every part passes through memory, between storages and on servers that copy nothing, parts are smaller and there are more.
+CARRIED_BYTES = 16 << 20
+MAX_CARRIED_BYTES = 64 << 20
+MAX_CARRIED_PARTS = 5000
 
 
 def move(principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool) -> StoredObject | Job:
@@ -53,11 +58,11 @@ def _transfer(
     permit(principal, into, row, current, upsert)
     objects.check_size(into, int(found.size))
     _check_content(into, found)
-    if found.size > LARGE:
+    if found.size > _at_once(row) or found.storage_id != row.storage_id:
         task = {"from": found.attribute_values, "to": row.attribute_values, "bucket": to_bucket, "move": is_move, "upsert": upsert}
         return jobs.start(COPY_JOB, principal, task)
     with garbage.filed_on_failure(row):
-        _copy_bytes(providers.internal(), found, row)
+        _copy_bytes(keeping.holding(row), found, row)
         if is_move:
             _land(principal, into, row, upsert, found, None)
         else:
@@ -65,6 +70,11 @@ def _transfer(
             objects.flip(principal, into, row, current, upsert, checksums.beside(hashing))
             _wake(hashing)
     return row
+
+
+def _at_once(row: StoredObject) -> int:
+    """Up to how many bytes a copy is made in the request: more by a storage that copies by itself than through memory."""
+    return LARGE if isinstance(keeping.holding(row), Copier) else min(LARGE, CARRIED_BYTES)
 
 
 def _check_content(into: Bucket, found: StoredObject) -> None:
@@ -137,29 +147,45 @@ def _still_there(principal: Principal, moved: StoredObject) -> StoredObject:
 
 # ---- the job -------------------------------------------------------------------------------------------
 def copy_step(job: Job) -> Step:
-    """One step of a large copy: begin, a part, or the end. Each can be repeated."""
+    """One step of a large copy, or of one between storages: begin, a part, or the end. Each can be repeated."""
     found, row = StoredObject(**job.task["from"]), StoredObject(**job.task["to"])
-    provider, size = providers.internal(), int(found.size)
+    provider, size = keeping.holding(row), int(found.size)
+    is_inside = found.storage_id == row.storage_id
     if not isinstance(provider, Multipart):
-        _copy_bytes(provider, found, row)
+        raise JobFailed("the storage takes no objects in parts")
+    if not is_inside and size <= CARRIED_BYTES:
+        provider.put(row.physical_key, keeping.holding(found).read(found.physical_key, 0, size), found.content_type)
         return _finish(job, found, row, size)
-    checkpoint = dict(job.checkpoint)
+    checkpoint, part_bytes = dict(job.checkpoint), _part_bytes(provider, size, is_inside)
     if "upload_id" not in checkpoint:
         upload_id = provider.create_multipart(row.physical_key, row.content_type)
         return Step({"upload_id": upload_id, "etags": []}, 0, size)
-    part_bytes = max(PART_BYTES, -(-size // MAX_PARTS))
     offset = len(checkpoint["etags"]) * part_bytes
     if offset < size:
-        return _copy_part(provider, checkpoint, found, row, offset, min(part_bytes, size - offset))
+        part = _copy_part(provider, checkpoint, found, row, offset, min(part_bytes, size - offset))
+        return Step({**checkpoint, "etags": [*checkpoint["etags"], part.etag]}, min(size, offset + part_bytes), size)
     parts = [Part(number, etag) for number, etag in enumerate(checkpoint["etags"], 1)]
     provider.complete_multipart(row.physical_key, checkpoint["upload_id"], parts)
     return _finish(job, found, row, size)
 
 
-def _copy_part(provider: Multipart, checkpoint: dict[str, Any], found: StoredObject, row: StoredObject, offset: int, length: int) -> Step:
-    number = len(checkpoint["etags"]) + 1
-    part = provider.copy_part(row.physical_key, checkpoint["upload_id"], number, found.physical_key, offset, length)
-    return Step({**checkpoint, "etags": [*checkpoint["etags"], part.etag]}, offset + length, int(found.size))
+def _part_bytes(provider: Multipart, size: int, is_inside: bool) -> int:
+    """How many bytes a part has; raises JobFailed for an object that is too large to be carried over."""
+    if is_inside and max(PART_BYTES, -(-size // MAX_PARTS)) <= provider.max_part_bytes:
+        return max(PART_BYTES, -(-size // MAX_PARTS))
+    most = min(MAX_CARRIED_BYTES, provider.max_part_bytes)
+    part_bytes = min(most, max(CARRIED_BYTES, -(-size // MAX_CARRIED_PARTS)))
+    if part_bytes * MAX_CARRIED_PARTS < size:
+        raise JobFailed(f"objects of more than {part_bytes * MAX_CARRIED_PARTS} bytes are not copied to this storage")
+    return part_bytes
+
+
+def _copy_part(provider: Multipart, checkpoint: dict[str, Any], found: StoredObject, row: StoredObject, offset: int, length: int) -> Part:
+    number, upload_id = len(checkpoint["etags"]) + 1, checkpoint["upload_id"]
+    if found.storage_id == row.storage_id:
+        return provider.copy_part(row.physical_key, upload_id, number, found.physical_key, offset, length)
+    body = keeping.holding(found).read(found.physical_key, offset, length)
+    return provider.upload_part(row.physical_key, upload_id, number, body)
 
 
 def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step:
@@ -174,7 +200,9 @@ def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step
 
 def give_up(job: Job) -> None:
     """Free what a copy that failed has stored so far."""
-    row, provider = StoredObject(**job.task["to"]), providers.internal()
-    if isinstance(provider, Multipart) and "upload_id" in job.checkpoint:
-        provider.abort_multipart(row.physical_key, job.checkpoint["upload_id"])
+    row = StoredObject(**job.task["to"])
+    with suppress(StorageRemoved):  # with its record the right to touch what lies there is gone
+        provider = keeping.holding(row)
+        if isinstance(provider, Multipart) and "upload_id" in job.checkpoint:
+            provider.abort_multipart(row.physical_key, job.checkpoint["upload_id"])
     garbage.file_quietly(row)

@@ -7,14 +7,16 @@ to the same: the row is written in the transaction that ends the session. Bytes 
 never adopted: they are filed as garbage, and a day later they go.
 """
 
+import base64
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chalicelib import providers, seam
+from chalicelib import seam
 from chalicelib.access.principals import Principal
-from chalicelib.core import buckets, content, garbage, names, sessions, uploads
+from chalicelib.core import buckets, content, garbage, keeping, names, objects, sessions, uploads
 from chalicelib.core.sessions import DIRECT, DONE, OPEN, Wanted
 from chalicelib.errors import (
     BytesMissing,
@@ -28,7 +30,7 @@ from chalicelib.errors import (
     UploadSettled,
 )
 from chalicelib.observability import logger
-from chalicelib.providers import Inspected, ListedPart, Multipart, Part, Presigner
+from chalicelib.providers import Copier, Inspected, ListedPart, Multipart, Part, Presigner, Promise, Provider
 from chalicelib.settings import settings
 from chalicelib.tables.garbage import Garbage
 from chalicelib.tables.objects import StoredObject
@@ -41,11 +43,12 @@ MAX_SINGLE = 100_000_000
 MAX_SIZE = 5 * 10**12  # AWS limit: 5 TB an object
 PART_BYTES = 16 << 20
 MAX_PARTS_AT_ONCE = 1000
+VERIFIED_BYTES = 8 << 20
 IN_CHUNKS = "upload in chunks (POST /storage/v1/upload/tus or /storage/upload/resumable)"
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Promised:
     """What the client knows of its bytes: SHA-256 in base64, MD5 in base64, into how many parts it would cut them."""
 
     checksum_sha256: str | None = None
@@ -74,12 +77,12 @@ class Begun:
 
 
 # ---- beginning -----------------------------------------------------------------------------------------
-def begin(principal: Principal, wanted: Wanted, promise: Promise) -> Begun:
+def begin(principal: Principal, wanted: Wanted, promise: Promised) -> Begun:
     """Begin an upload of `wanted.total` bytes; raises what an upload of the object would, and CannotPresign.
 
     The session is stored before anything is made in the storage: killed in between, the cleanup looks for it there.
     """
-    presigner, size = _presigner(), wanted.total or 0
+    size = wanted.total or 0
     limit = min(settings().max_upload_size, MAX_SIZE)
     if size > limit:
         raise TooLarge(f"an upload has at most {limit} bytes", limit=limit)
@@ -89,17 +92,18 @@ def begin(principal: Principal, wanted: Wanted, promise: Promise) -> Begun:
     upload_id = seam.new_version()
     checksum = content.hex_of(promise.checksum_sha256) if promise.checksum_sha256 else None
     row = uploads.prospect(principal, wanted, upload_id, direct=True, checksum=checksum)
-    session = sessions.new(principal, DIRECT, wanted, upload_id, row.physical_key, row.partition)
+    session = sessions.new(principal, DIRECT, wanted, upload_id, row)
+    presigner = _presigner(session)
     if in_parts:
         return _begin_parts(presigner, session, size, promise.parts)
-    session.checksum = checksum
+    session.checksum, session.content_md5 = checksum, promise.content_md5
     sessions.put(session)
-    headers = _signed_headers(wanted.content_type, size, promise)
-    return Begun(session, _url_end(), presigner.presign_put(session.physical_key, URL_LIFETIME, headers), headers)
+    signed = presigner.presign_put(session.physical_key, URL_LIFETIME, _signed_headers(wanted.content_type, size, promise))
+    return Begun(session, _url_end(), signed.url, signed.headers)
 
 
-def _presigner() -> Presigner:
-    provider = providers.internal()
+def _presigner(session: UploadSession) -> Presigner:
+    provider = keeping.holding(session)
     if not isinstance(provider, Presigner):
         raise CannotPresign("this storage takes no direct uploads; " + IN_CHUNKS)
     return provider
@@ -109,7 +113,7 @@ def _url_end() -> float:
     return seam.timestamp() + URL_LIFETIME
 
 
-def _signed_headers(content_type: str, size: int, promise: Promise) -> dict[str, str]:
+def _signed_headers(content_type: str, size: int, promise: Promised) -> dict[str, str]:
     headers = {"Content-Type": content_type, "Content-Length": str(size), "If-None-Match": "*"}
     if promise.checksum_sha256:
         headers["x-amz-checksum-sha256"] = promise.checksum_sha256
@@ -144,7 +148,7 @@ def sign_parts(principal: Principal, upload_id: str, first: int, count: int) -> 
     if not 1 <= first <= _part_count(session) or not 1 <= count <= MAX_PARTS_AT_ONCE:
         raise InvalidRequest(f"this upload has the parts 1 to {_part_count(session)}; at most {MAX_PARTS_AT_ONCE} are signed at once")
     sessions.extend(session)
-    return Begun(session, _url_end(), parts=_sign(_presigner(), session, first, count))
+    return Begun(session, _url_end(), parts=_sign(_presigner(session), session, first, count))
 
 
 def _sign(presigner: Presigner, session: UploadSession, first: int, count: int) -> list[SignedPart]:
@@ -208,21 +212,68 @@ def _unexpected(placed: names.Placed, physical_key: str) -> Garbage:
 
 
 def _adopt(session: UploadSession) -> UploadSession:
-    found = providers.internal().inspect(session.physical_key, content.SNIFFED_BYTES)
+    provider = keeping.holding(session)
+    found = provider.inspect(session.physical_key, content.SNIFFED_BYTES)
     if found is None:
         raise NotUploaded("nothing has arrived yet at the URL of this upload; send the bytes there, then confirm again")
     _check(session, found)
     still_open = UploadSession.fence == session.fence
+    unkept = frozenset(Promise) - provider.holds if isinstance(provider, Presigner) and not session.multipart_id else frozenset()
+    may_be_overwritten = Promise.NEW in unkept
 
     def supply(row: StoredObject, is_looked_at: bool) -> bytes:
-        return found.start
+        if may_be_overwritten:
+            _take_away(provider, session, row)
+        _verify(provider, session, row, unkept)
+        return objects.read(row, 0, min(int(row.size), content.SNIFFED_BYTES)) if may_be_overwritten else found.start
 
-    return uploads.land(session, supply, still_open, session.checksum, session.upload_id)
+    return uploads.land(session, supply, still_open, session.checksum, None if may_be_overwritten else session.upload_id)
+
+
+def _take_away(provider: Provider, session: UploadSession, row: StoredObject) -> None:
+    """Copy the bytes to a key that the URL does not lead to: this storage would let it overwrite an object that is adopted.
+
+    What stays at the URL's key is filed first: killed in between, nothing but that has happened.
+    """
+    if not isinstance(provider, Copier):
+        raise CannotPresign("this storage takes no direct uploads; " + IN_CHUNKS)
+    name = str(session.name)
+    left = garbage.entry(session.partition, name, session.upload_id, session.physical_key, seam.timestamp(), session.storage_id)
+    garbage.file_all([left])
+    try:
+        provider.copy(session.physical_key, row.physical_key)
+    except BytesMissing as error:
+        raise NotUploaded("what had arrived at the URL of this upload is gone; begin a new upload") from error
+
+
+def _verify(provider: Provider, session: UploadSession, row: StoredObject, unkept: frozenset[Promise]) -> None:
+    """Compare with the promise what this storage does not hold a PUT to: by reading the bytes once."""
+    sha256 = session.checksum if Promise.SHA256 in unkept else None
+    md5 = session.content_md5 if Promise.MD5 in unkept else None
+    stored = provider.stat(row.physical_key) if Promise.NEW in unkept else None
+    if stored is not None and stored.size != session.total:
+        raise _other_bytes(session)
+    if sha256 is None and md5 is None:
+        return
+    sha256_of, md5_of = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for offset in range(0, int(session.total), VERIFIED_BYTES):
+        piece = provider.read(row.physical_key, offset, min(VERIFIED_BYTES, int(session.total) - offset))
+        sha256_of.update(piece)
+        md5_of.update(piece)
+    if (sha256 and sha256 != sha256_of.hexdigest()) or (md5 and md5 != base64.b64encode(md5_of.digest()).decode()):
+        raise _other_bytes(session)
+
+
+def _other_bytes(session: UploadSession) -> IntegrityFailed:
+    """What to raise for bytes that are not those of the promise: the upload ends with them."""
+    with suppress(ConditionFailed):  # claimed or ended by somebody else, who finds the same
+        sessions.end(session, sessions.TERMINATED)
+    return IntegrityFailed("what arrived has another checksum, or size, than was promised; begin a new upload")
 
 
 def _assemble(session: UploadSession, given: Mapping[int, str] | None) -> None:
     """Complete the multipart upload, if every part is there, of its size and the ETag that the client knows."""
-    provider = _multipart(providers.internal())
+    provider = _multipart(keeping.holding(session))
     try:
         listed = {part.number: part for part in provider.list_parts(session.physical_key, session.multipart_id)}
     except BytesMissing:

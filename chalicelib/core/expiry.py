@@ -9,19 +9,23 @@ that the upload has expired.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import garbage, hours, names, sessions
+from chalicelib.core import garbage, hours, keeping, names, sessions
 from chalicelib.core.hours import HOUR
+from chalicelib.core.patience import Patience
 from chalicelib.core.sessions import CHUNKED, DONE, EXPIRED, OPEN, PARTIAL
-from chalicelib.errors import StowageError
+from chalicelib.errors import StorageRemoved, StorageUnavailable, StowageError
 from chalicelib.observability import logger
 from chalicelib.providers import Multipart
+from chalicelib.providers.failures import Failure
 from chalicelib.tables.table import ConditionFailed, write_all
 from chalicelib.tables.uploads import PartsPage, UploadSession
 
 CURSOR = "uploads"
+MAX_TAILS = 50_000
 
 
 @dataclass(slots=True)
@@ -41,15 +45,15 @@ class Report:
         return asdict(self)
 
 
-def collect(seconds_left: Callable[[], float], dry_run: bool = False) -> Report:
+def collect(seconds_left: Callable[[], float], dry_run: bool = False, patience: Patience | None = None) -> Report:
     """Free what expired uploads hold, oldest hour first, until it is done or time runs out; or only count them."""
-    report = Report()
+    report, patience = Report(), patience or Patience()
     for hour in hours.since(CURSOR, UploadSession, "expiry_hour"):
         for upload_id in _of_hour(hour):
             if seconds_left() <= 0:
                 report.finished = False
                 return report
-            _look_at(upload_id, report, dry_run)
+            _look_at(upload_id, report, dry_run, patience)
         # The index follows writes by moments: an hour is passed only when the next one is over as well.
         if hours.after(hour) < seam.hour(seam.timestamp()) and not dry_run:
             hours.emptied(CURSOR, hour)
@@ -66,15 +70,20 @@ def _of_hour(hour: str) -> Iterator[str]:
         yield from (item["upload_id"]["S"] for item in page)
 
 
-def _look_at(upload_id: str, report: Report, dry_run: bool) -> None:
+def _look_at(upload_id: str, report: Report, dry_run: bool, patience: Patience) -> None:
     session = sessions.stored(upload_id)
     if session is None or session.expiry_hour is None or session.expires_at > seam.timestamp():
         return  # freed already, or it went on: it is in the index under another hour by now
     report.due += 1
     if dry_run:
         return
+    if not patience.has_for(session):
+        report.left += 1
+        _later(session)
+        return
     try:
-        _free(session, report)
+        with patience.asking(session):
+            _free(session, report)
     except (ConditionFailed, StowageError) as error:
         logger().warning("an expired upload was left to the next run", extra={"upload_id": upload_id, "error": repr(error)})
         report.failures[upload_id] = error.code if isinstance(error, StowageError) else "Busy"
@@ -98,18 +107,37 @@ def _free(session: UploadSession, report: Report) -> None:
         report.expired += 1
     elif session.kind == PARTIAL and session.status == DONE:
         sessions.end(session, EXPIRED)  # a join that needs it would have extended it
-    provider = providers.internal()
-    if looks and isinstance(provider, Multipart):
-        report.aborted += provider.abort_all(session.physical_key)
-    if looks:
-        report.tails += _empty(provider, names.staging_prefix(session.upload_id))
+    provider = _provider(session)
+    if looks and provider is not None:
+        _clear(provider, session, report)
     if session.partition and session.status != DONE:
-        filed = garbage.entry(session.partition, str(session.name), session.upload_id, session.physical_key, seam.timestamp())
+        filed = garbage.entry(
+            session.partition, str(session.name), session.upload_id, session.physical_key, seam.timestamp(), session.storage_id
+        )
         garbage.file_all([filed])
     pages = [(PartsPage, {"DeleteRequest": {"Key": PartsPage.key(page.upload_id, page.item)}}) for page in sessions.pages(session)]
     write_all(pages)
     session.change([UploadSession.expiry_hour.remove()], UploadSession.fence == session.fence)
     report.freed += 1
+
+
+def _clear(provider: providers.Provider, session: UploadSession, report: Report) -> None:
+    """Abort and delete. A tenant's storage that denies it keeps what it has: asking again would not help."""
+    try:
+        if isinstance(provider, Multipart):
+            report.aborted += provider.abort_all(session.physical_key)
+        report.tails += _empty(provider, names.staging_prefix(session.upload_id))
+    except StorageUnavailable as error:
+        if session.storage_id is None or error.reason != Failure.ACCESS_DENIED:
+            raise
+
+
+def _provider(session: UploadSession) -> providers.Provider | None:
+    """Where the bytes lie, None if the storage's record is gone, and with it the right to touch them."""
+    try:
+        return keeping.holding(session)
+    except StorageRemoved:
+        return None
 
 
 def _may_hold_more(session: UploadSession) -> bool:
@@ -126,7 +154,8 @@ def _close(session: UploadSession) -> None:
 
 
 def _empty(provider: providers.Provider, prefix: str) -> int:
-    keys = [listed.key for listed in provider.list(prefix)]
+    # A chunk's tail goes with the next, so there are few; whatever a server may list, no more is taken at its word.
+    keys = [listed.key for listed in islice(provider.list(prefix), MAX_TAILS) if listed.key.startswith(prefix)]
     left = provider.delete(keys) if keys else {}
     if left:
         raise garbage.not_deleted(left)

@@ -9,15 +9,17 @@ was last moved to names the key, no row does, and none ever will again.
 Killed at any step, the collector repeats it: deleting twice is harmless, and a row of garbage goes last.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
-from chalicelib import providers, seam
-from chalicelib.core import hours
+from chalicelib import seam
+from chalicelib.core import hours, keeping
 from chalicelib.core.hours import HOUR
-from chalicelib.errors import StorageUnavailable, StowageError
+from chalicelib.core.patience import Patience
+from chalicelib.errors import StorageRemoved, StorageUnavailable, StowageError
 from chalicelib.tables.garbage import Garbage, Quarantined
 from chalicelib.tables.objects import Placement, StoredObject
 from chalicelib.tables.table import Table, read_snapshot, read_together, write_all
@@ -27,6 +29,8 @@ QUARANTINE = 7 * 24 * HOUR
 CURSOR = "collector"
 BATCH = 100
 MAX_BACKOFF_HOURS = 24
+# After 1, 2, 4, 8 and 16 hours, then daily.
+MAX_REFUSALS = 12
 
 
 @dataclass(slots=True)
@@ -43,20 +47,25 @@ class Report:
         return asdict(self)
 
 
-def entry(partition: str, name: str, version: str, physical_key: str, since: float) -> Garbage:
+def entry(partition: str, name: str, version: str, physical_key: str, since: float, storage_id: str | None = None) -> Garbage:
     """The row that files a key which lost its row at `since` (epoch seconds).
 
     Filed late, it falls due in the next hour at the earliest: the collector never looks back at an hour.
     """
     due_at = max(since + LIFETIME, seam.timestamp())
     hour = max(seam.hour(due_at), seam.hour(seam.timestamp() + HOUR))
-    return Garbage(hour, physical_key, due_at=due_at, partition=partition, name=name, version=version)
+    return Garbage(hour, physical_key, due_at=due_at, partition=partition, name=name, version=version, storage_id=storage_id)
+
+
+def entry_of(row: StoredObject, since: float) -> Garbage:
+    """The same for the bytes of an object's row."""
+    return entry(row.partition, row.name, row.version, row.physical_key, since, row.storage_id)
 
 
 def file_quietly(row: StoredObject) -> None:
     """File the bytes of a row that was not to be, while another error is on its way to the caller."""
     with suppress(StowageError):  # what cannot be filed now stays as an orphan; the caller's own error matters more
-        file_all([entry(row.partition, row.name, row.version, row.physical_key, seam.timestamp())])
+        file_all([entry_of(row, seam.timestamp())])
 
 
 @contextmanager
@@ -80,9 +89,9 @@ def not_deleted(left: Mapping[str, str]) -> StorageUnavailable:
     return StorageUnavailable(f"the storage refused to delete {len(left)} keys")
 
 
-def collect(seconds_left: Callable[[], float], dry_run: bool = False) -> Report:
+def collect(seconds_left: Callable[[], float], dry_run: bool = False, patience: Patience | None = None) -> Report:
     """Remove all garbage that is due, oldest hour first, until it is done or time runs out; or only count it."""
-    report = Report()
+    report, patience = Report(), patience or Patience()
     for hour in hours.since(CURSOR, Garbage, "hour"):
         for batch in _due(hour):
             if seconds_left() <= 0:
@@ -90,7 +99,7 @@ def collect(seconds_left: Callable[[], float], dry_run: bool = False) -> Report:
                 return report
             report.due += len(batch)
             if not dry_run:
-                _remove(batch, report)
+                _remove(batch, report, patience)
         if hour < seam.hour(seam.timestamp()) and not dry_run:
             hours.emptied(CURSOR, hour)
     return report
@@ -102,17 +111,22 @@ def _due(hour: str) -> Iterator[list[Garbage]]:
         yield [row for row in rows if row.due_at <= seam.timestamp()]
 
 
-def _remove(batch: list[Garbage], report: Report) -> None:
+def _remove(batch: list[Garbage], report: Report, patience: Patience) -> None:
     unneeded = [row for row in batch if not is_named(row)]
     report.kept += len(batch) - len(unneeded)
-    left = _delete_bytes([row.physical_key for row in unneeded])
+    left = _delete_bytes(unneeded, patience)
     report.left |= left
     report.deleted += len(unneeded) - len(left)
-    put_off = [_later(row) for row in unneeded if row.physical_key in left]
+    put_off = [_later(row) for row in unneeded if row.physical_key in left and not _is_given_up(row)]
     gone = [row for row in unneeded if row.physical_key not in left]
     file_all(put_off)
     write_all([_deletion(Placement, row.partition + Placement.SUFFIX, row.version) for row in gone])
     write_all([_deletion(Garbage, row.hour, row.physical_key) for row in batch])
+
+
+def _is_given_up(row: Garbage) -> bool:
+    """Whether bytes stay where they are: their storage is a tenant's, and has refused to delete them for a week or more."""
+    return row.storage_id is not None and row.attempts >= MAX_REFUSALS
 
 
 def is_named(garbage: Garbage) -> bool:
@@ -144,13 +158,25 @@ def is_filed(physical_key: str) -> bool:
     return any(any(read_together(*((Garbage, hour, physical_key) for hour in batch))) for batch in batches)
 
 
-def _delete_bytes(keys: list[str]) -> dict[str, str]:
-    if not keys:
-        return {}
-    try:
-        return dict(providers.internal().delete(keys))
-    except StowageError as error:
-        return dict.fromkeys(keys, error.code)
+def _delete_bytes(rows: Sequence[Garbage], patience: Patience) -> dict[str, str]:
+    """Delete bytes, storage by storage; gives the keys that stayed, with the cause. One storage that fails keeps up no other."""
+    left: dict[str, str] = {}
+    by_storage: dict[tuple[str, str | None], list[Garbage]] = defaultdict(list)
+    for row in rows:
+        by_storage[row.partition.partition("#")[0] if row.storage_id else "", row.storage_id].append(row)
+    for together in by_storage.values():
+        keys = [row.physical_key for row in together]
+        if not patience.has_for(together[0]):
+            left |= dict.fromkeys(keys, "Later")
+            continue
+        try:
+            with patience.asking(together[0]):
+                left |= keeping.holding(together[0]).delete(keys)
+        except StorageRemoved:
+            continue  # its record is gone, and with it the right to touch what lies there
+        except StowageError as error:
+            left |= dict.fromkeys(keys, error.code)
+    return left
 
 
 def _later(row: Garbage) -> Garbage:
@@ -162,6 +188,7 @@ def _later(row: Garbage) -> Garbage:
         partition=row.partition,
         name=row.name,
         version=row.version,
+        storage_id=row.storage_id,
         attempts=row.attempts + 1,
     )
 

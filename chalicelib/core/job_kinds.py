@@ -1,12 +1,13 @@
 """Every kind of job, and what does it."""
 
-from chalicelib.core import buckets, checksums, copies, joining, tenants
+from chalicelib.core import buckets, checksums, copies, joining, staging, tenants
 from chalicelib.core.jobs import Kind
 
 KINDS: dict[str, Kind] = {
     buckets.DELETE_JOB: Kind(buckets.delete_step),
     checksums.JOB: Kind(checksums.step),
     copies.COPY_JOB: Kind(copies.copy_step, copies.give_up),
+    staging.JOB: Kind(staging.step, staging.give_up),
     joining.JOB: Kind(joining.step, joining.give_up),
     tenants.DELETE_JOB: Kind(tenants.delete_step),
 }

@@ -17,8 +17,9 @@ from pynamodb.expressions.condition import Condition
 from chalicelib import aws, seam
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import names
-from chalicelib.errors import JobNotFound, StowageError, Unauthorized, Unavailable
+from chalicelib.errors import JobNotFound, StorageUnavailable, StowageError, Unauthorized, Unavailable
 from chalicelib.observability import logger
+from chalicelib.providers.failures import Failure
 from chalicelib.settings import settings
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.table import ConditionFailed, Transaction
@@ -29,6 +30,7 @@ RESERVE = 45
 FINISHED_FOR = 7 * 24 * 3600
 STALE_AFTER = 300
 MAX_FAILURES = 6
+ASSEMBLES_FOR = 1
 MAX_DELAY = 900  # SQS: DelaySeconds
 PENDING = "pending"
 
@@ -89,6 +91,17 @@ def start(kind: str, principal: Principal, task: dict[str, Any]) -> Job:
         job.put(Job.job_id.does_not_exist())
     wake(job.job_id)
     return job
+
+
+def restart(job: Job, ended: Job | None) -> None:
+    """Store and wake a job whose id is fixed, in place of one that has ended, if there was one. Another may have done it meanwhile."""
+    condition: Condition = Job.job_id.does_not_exist()
+    if ended is not None:
+        condition = Job.pending.does_not_exist() & (Job.fence == ended.fence)
+        job.fence = ended.fence
+    with suppress(ConditionFailed):
+        job.put(condition)
+        wake(job.job_id)
 
 
 def get(principal: Principal, job_id: str) -> Job:
@@ -159,6 +172,9 @@ def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], floa
     except JobFailed as error:
         _fail(job, kinds[job.kind], str(error))
     except Exception as error:
+        if isinstance(error, StorageUnavailable) and error.reason == Failure.ASSEMBLING:
+            _release(job, ASSEMBLES_FOR)  # it gets on, and is no failure
+            return
         logger().exception("a step failed", extra={"job_id": job_id, "kind": job.kind})
         _retry(job, kinds[job.kind], error)
 

@@ -55,10 +55,10 @@ def join(principal: Principal, wanted: Wanted, upload_ids: Sequence[str]) -> Upl
     upload_id = seam.new_version()
     told = replace(wanted, total=total)
     row = uploads.prospect(principal, told, upload_id)
-    session = sessions.new(principal, JOINED, told, upload_id, row.physical_key, row.partition)
+    session = sessions.new(principal, JOINED, told, upload_id, row)
     session.sources = sources
     pieces = _pieces(session)
-    if total <= LARGE and len(pieces) <= COPIES_AT_ONCE and all(len(piece) == 1 for piece in pieces):
+    if total <= LARGE and len(pieces) <= COPIES_AT_ONCE and all(_is_copied(session, piece) for piece in pieces):
         sessions.put(session)
         return _join_now(session, pieces)
     return _join_later(principal, session, found)
@@ -89,11 +89,13 @@ def _filled(session: UploadSession) -> list[tuple[str, int]]:
 
 
 def _pieces(session: UploadSession) -> list[Piece]:
-    return plan([size for _, size in _filled(session)], parts.multipart().min_part_bytes)
+    provider = parts.multipart(session)
+    most = min(PART_BYTES, provider.max_part_bytes) if session.storage_id is None else REWRITTEN_BYTES
+    return plan([size for _, size in _filled(session)], provider.min_part_bytes, most)
 
 
-def plan(sizes: Sequence[int], minimum: int) -> list[Piece]:
-    """The parts of an object made of sources of these sizes, each but the last of at least `minimum` bytes.
+def plan(sizes: Sequence[int], minimum: int, most: int = PART_BYTES) -> list[Piece]:
+    """The parts of an object made of sources of these sizes, each but the last of at least `minimum` bytes, and copies of at most `most`.
 
     A source is copied up to its end, in ranges that leave no rest below the minimum, unless it is itself below and
     others follow.
@@ -104,7 +106,7 @@ def plan(sizes: Sequence[int], minimum: int) -> list[Piece]:
         left = sizes[source] - offset
         is_last = source == len(sizes) - 1
         if left >= minimum or is_last:
-            length = left if left <= PART_BYTES else min(PART_BYTES, left - minimum)
+            length = left if left <= most else min(most, left - minimum)
             piece: Piece = (Range(source, offset, length),)
         else:
             piece = _gathered(sizes, source, offset, minimum)
@@ -134,9 +136,14 @@ def _gathered(sizes: Sequence[int], source: int, offset: int, minimum: int) -> P
     return tuple(ranges)
 
 
+def _is_copied(session: UploadSession, piece: Piece) -> bool:
+    """Whether the storage copies a piece by itself; partial uploads lie in the internal one."""
+    return len(piece) == 1 and session.storage_id is None
+
+
 def _store(provider: Multipart, session: UploadSession, multipart_id: str, number: int, piece: Piece) -> Part:
     keys = [key for key, _ in _filled(session)]
-    if len(piece) == 1:
+    if _is_copied(session, piece):
         only = piece[0]
         return provider.copy_part(session.physical_key, multipart_id, number, keys[only.source], only.offset, only.length)
     body = b"".join(providers.internal().read(keys[each.source], each.offset, each.length) for each in piece)
@@ -147,7 +154,7 @@ def _store(provider: Multipart, session: UploadSession, multipart_id: str, numbe
 def _join_now(session: UploadSession, pieces: Sequence[Piece]) -> UploadSession:
     if not pieces:
         return _land(session, [])
-    provider = parts.multipart()
+    provider = parts.multipart(session)
     session.multipart_id = provider.create_multipart(session.physical_key, session.content_type)
     return _land(session, [_store(provider, session, session.multipart_id, number, piece) for number, piece in enumerate(pieces, 1)])
 
@@ -181,7 +188,7 @@ def step(job: Job) -> Step:
             return Step({}, int(session.total), int(session.total), finished=True)
         raise JobFailed("the upload was given up")
     checkpoint: dict[str, Any] = dict(job.checkpoint)
-    provider, total = parts.multipart(), int(session.total)
+    provider, total = parts.multipart(session), int(session.total)
     if "multipart_id" not in checkpoint:
         multipart_id = provider.create_multipart(session.physical_key, session.content_type)
         return Step({"multipart_id": multipart_id, "etags": []}, 0, total)

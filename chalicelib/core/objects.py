@@ -13,7 +13,7 @@ from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
-from chalicelib import providers, seam
+from chalicelib import seam
 from chalicelib.access.credentials import require_tenant
 from chalicelib.access.permissions import (
     Operation,
@@ -27,7 +27,7 @@ from chalicelib.access.permissions import (
     require_credential,
 )
 from chalicelib.access.principals import Principal, Role
-from chalicelib.core import buckets, content, garbage, names
+from chalicelib.core import buckets, content, garbage, keeping, names
 from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TokenUsed, TooLarge, Unavailable
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
@@ -117,7 +117,7 @@ def find_public(tenant_id: str, bucket_name: str, name: str) -> Found:
 
 def read(row: StoredObject, offset: int, length: int) -> bytes:
     """Bytes of an object; raises BytesMissing, StorageUnavailable."""
-    return providers.internal().read(row.physical_key, offset, length)
+    return keeping.holding(row).read(row.physical_key, offset, length)
 
 
 # ---- writing -------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def store(
     check_size(bucket, len(upload.body))
     content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
     with garbage.filed_on_failure(row):
-        providers.internal().put(row.physical_key, upload.body, upload.content_type)
+        keeping.holding(row).put(row.physical_key, upload.body, upload.content_type)
         return row, flip(principal, bucket, row, current, upload.upsert, _used_once(mark) if mark else None)
 
 
@@ -394,7 +394,7 @@ def new_row(
 ) -> StoredObject:
     """A row for new bytes of `name` under a new version, unless one was chosen; the caller fills in size and checksum."""
     now, version = seam.iso(seam.now()), version or seam.new_version()
-    limit = providers.internal().max_key_bytes
+    limit = keeping.provider_of(bucket.tenant_id, bucket.storage_id).max_key_bytes
     return StoredObject(
         bucket.partition,
         name,
@@ -403,6 +403,7 @@ def new_row(
         revision=1,
         bucket=bucket.name,
         physical_key=names.physical_key(bucket.tenant_id, bucket.name, name, version, limit, direct),
+        storage_id=bucket.storage_id,
         content_type=content_type,
         user_metadata=user_metadata,
         created_at=now,

@@ -13,8 +13,7 @@ names it (`core/sessions.py`). A process that dies here leaves bytes that nothin
 import base64
 from typing import Any
 
-from chalicelib import providers
-from chalicelib.core import content, hashing, names, sessions
+from chalicelib.core import content, hashing, keeping, names, sessions
 from chalicelib.errors import BytesMissing, StorageUnavailable, TooLarge
 from chalicelib.providers import Multipart, Part
 from chalicelib.settings import settings
@@ -27,9 +26,9 @@ RESERVED_PARTS = 100
 MAX_PART = 64 << 20
 
 
-def multipart() -> Multipart:
-    """The internal storage, as one that assembles objects."""
-    provider = providers.internal()
+def multipart(session: UploadSession) -> Multipart:
+    """The storage of an upload, as one that assembles objects."""
+    provider = keeping.holding(session)
     if not isinstance(provider, Multipart):
         raise StorageUnavailable("this storage takes no uploads in chunks; upload the object in one request")
     return provider
@@ -51,7 +50,7 @@ def whole(session: UploadSession, chunk: bytes) -> bytes:
     """The tail and what follows it."""
     if not session.tail_key:
         return chunk
-    return providers.internal().read(session.tail_key, 0, int(session.tail_size)) + chunk
+    return keeping.holding(session).read(session.tail_key, 0, int(session.tail_size)) + chunk
 
 
 def store(session: UploadSession, chunk: bytes, last: bool) -> dict[str, Any]:
@@ -59,7 +58,7 @@ def store(session: UploadSession, chunk: bytes, last: bool) -> dict[str, Any]:
     changes = {"offset": int(session.offset) + len(chunk), "hash_state": hashed(session, chunk)}
     if not chunk and not last:
         return changes
-    provider, data = multipart(), whole(session, chunk)
+    provider, data = multipart(session), whole(session, chunk)
     if data and (len(data) >= _part_bytes(session, provider) or (last and session.multipart_id)):
         multipart_id = session.multipart_id or provider.create_multipart(session.physical_key, session.content_type)
         part = provider.upload_part(session.physical_key, multipart_id, int(session.next_part), data)
@@ -67,7 +66,7 @@ def store(session: UploadSession, chunk: bytes, last: bool) -> dict[str, Any]:
         return changes | {"recent_parts": [*session.recent_parts, f"{part.number}:{part.etag}"]}
     if chunk:
         key = f"{names.staging_prefix(session.upload_id)}{int(session.fence):08d}"
-        providers.internal().put(key, data, content.UNKNOWN)
+        keeping.holding(session).put(key, data, content.UNKNOWN)
         changes |= {"tail_key": key, "tail_size": len(data), "litter": True}  # the tail before it is named no more
     return changes
 

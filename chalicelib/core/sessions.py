@@ -29,6 +29,7 @@ from chalicelib.errors import (
     UploadNotFound,
     UploadSettled,
 )
+from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
 from chalicelib.tables.uploads import PARTS_PER_PAGE, PartsPage, UploadSession
 
@@ -60,8 +61,15 @@ class Wanted:
     concatenation: str | None = None
 
 
-def new(principal: Principal, kind: str, wanted: Wanted, upload_id: str, physical_key: str, partition: str | None) -> UploadSession:
-    """A session that is not stored yet; `partition` is that of the bucket's objects, None without a bucket."""
+def new(principal: Principal, kind: str, wanted: Wanted, upload_id: str, row: StoredObject) -> UploadSession:
+    """A session that is not stored yet, for an upload that is to become `row`."""
+    session = without_object(principal, kind, wanted, upload_id, row.physical_key)
+    session.partition, session.storage_id = row.partition, row.storage_id
+    return session
+
+
+def without_object(principal: Principal, kind: str, wanted: Wanted, upload_id: str, physical_key: str) -> UploadSession:
+    """The same for an upload that becomes no object by itself. Its bytes lie in the internal storage."""
     return UploadSession(
         upload_id,
         tenant_id=principal.tenant_id,
@@ -70,7 +78,6 @@ def new(principal: Principal, kind: str, wanted: Wanted, upload_id: str, physica
         kind=kind,
         status=OPEN,
         bucket=wanted.bucket or None,
-        partition=partition,
         name=wanted.name or None,
         content_type=wanted.content_type,
         user_metadata=wanted.user_metadata,

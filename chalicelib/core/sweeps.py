@@ -12,18 +12,19 @@ the last round has seen would go, or the storage shows none of the objects it sh
 that is broken or misconfigured, and an alarm for people.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import buckets, garbage, names, objects, sessions
+from chalicelib.core import buckets, garbage, keeping, names, objects, sessions
 from chalicelib.core.garbage import LIFETIME, QUARANTINE
-from chalicelib.errors import StorageUnavailable
+from chalicelib.core.patience import Patience
+from chalicelib.errors import StorageRemoved, StorageUnavailable
 from chalicelib.observability import logger
 from chalicelib.providers import Provider
 from chalicelib.tables.buckets import Bucket
@@ -41,9 +42,12 @@ GRACE = 2 * 24 * 3600
 SIGHTINGS = 3
 MOST = 0.01
 MAX_SUSPECTS = 1000
+MAX_OF_A_TENANT = 100
 BATCH = 500
 # From this many rows of a bucket on, its keys are listed and not asked for one by one.
 LISTED_FROM = 10
+# Rows on a tenant's storage between two looks at how long it takes.
+ASKED_AT_ONCE = 100
 SAMPLE = 20
 
 
@@ -72,10 +76,11 @@ class Report:
         return asdict(self)
 
 
-def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Report]:
+def run(seconds_left: Callable[[], float], dry_run: bool = False, patience: Patience | None = None) -> dict[str, Report]:
     """The next slice of both sweeps, and a look at every suspect; dry, a slice that notes and touches nothing."""
+    along_rows, is_missing = partial(_along_rows, patience or Patience()), partial(_is_missing, patience or Patience())
     return {
-        MISSING: _run(MISSING, _along_rows, _is_missing, _hide, seconds_left, dry_run),
+        MISSING: _run(MISSING, along_rows, is_missing, _hide, seconds_left, dry_run),
         ORPHAN: _run(ORPHAN, _along_keys, _is_orphan, _file, seconds_left, dry_run),
     }
 
@@ -98,7 +103,7 @@ def _run(
     try:
         if not dry_run:
             _settle(kind, known, still, act, report, own_seconds_left)
-        _advance(kind, batches, len(known), own_seconds_left, report, dry_run)
+        _advance(kind, batches, known, own_seconds_left, report, dry_run)
     except StorageUnavailable as error:
         report.stopped = error.message
     return report
@@ -106,9 +111,15 @@ def _run(
 
 # ---- a slice -------------------------------------------------------------------------------------------
 def _advance(
-    kind: str, batches: Callable[[Any], Iterator[Batch]], known: int, seconds_left: Callable[[], float], report: Report, dry_run: bool
+    kind: str,
+    batches: Callable[[Any], Iterator[Batch]],
+    known: Sequence[Suspect],
+    seconds_left: Callable[[], float],
+    report: Report,
+    dry_run: bool,
 ) -> None:
     """Go on with the round until it ends or time runs out. The next one begins a week after this one did."""
+    counted: Counter[str | None] = Counter(suspect.storage_id for suspect in known)
     sweep = Sweep.read(Sweep.HOUR, kind) or Sweep(Sweep.HOUR, kind, began_at=0)
     if sweep.position is None and not dry_run:
         if sweep.began_at + ROUND > seam.timestamp():
@@ -118,11 +129,13 @@ def _advance(
         report.examined += batch.examined
         report.found += len(batch.suspects)
         if not dry_run:
-            if known + report.found > MAX_SUSPECTS:
+            counted.update(suspect.storage_id for suspect in batch.suspects)
+            if counted[None] > MAX_SUSPECTS:
                 report.stopped = f"more than {MAX_SUSPECTS} suspects"
                 return
             for suspect in batch.suspects:
-                _note(suspect)
+                if suspect.storage_id is None or counted[suspect.storage_id] <= MAX_OF_A_TENANT:  # more says that the storage is another
+                    _note(suspect)
             sweep.examined, sweep.position = sweep.examined + batch.examined, batch.position
             if batch.position is None:
                 sweep.total = sweep.examined
@@ -139,14 +152,14 @@ def _note(suspect: Suspect) -> None:
         return  # known already
 
 
-def _along_rows(position: Any) -> Iterator[Batch]:
+def _along_rows(patience: Patience, position: Any) -> Iterator[Batch]:
     """Every object's row, as the table has them: a bucket's lie together, by name."""
     while True:
         start = {"ExclusiveStartKey": position} if position else {}
         page = call("Scan", TableName=StoredObject.Meta.table_name, Limit=BATCH, **start)
         position = page.get("LastEvaluatedKey")
         rows = [StoredObject.from_raw_data(item) for item in page["Items"] if "physical_key" in item]
-        yield Batch(len(rows), [_suspect(MISSING, row.partition, row.name, row.version, row.physical_key) for row in _lost(rows)], position)
+        yield Batch(len(rows), [_suspect_of(row) for row in _lost(rows, patience)], position)
         if position is None:
             return
 
@@ -155,8 +168,33 @@ def _suspect(kind: str, partition: str, name: str, version: str, physical_key: s
     return Suspect(kind, physical_key, partition=partition, name=name, version=version, first_seen=seam.timestamp())
 
 
-def _lost(rows: Sequence[StoredObject]) -> list[StoredObject]:
-    provider = providers.internal()
+def _suspect_of(row: StoredObject) -> Suspect:
+    suspect = _suspect(MISSING, row.partition, row.name, row.version, row.physical_key)
+    suspect.storage_id = row.storage_id
+    return suspect
+
+
+def _lost(rows: Sequence[StoredObject], patience: Patience) -> list[StoredObject]:
+    """Those whose bytes are not there. A tenant's storage that does not answer, or slowly, keeps up nobody else's: its rows are passed
+    over, and the next round comes by again.
+    """
+    by_storage: dict[tuple[str, str | None], list[StoredObject]] = defaultdict(list)
+    for row in rows:
+        by_storage[row.partition.partition("#")[0] if row.storage_id else "", row.storage_id].append(row)
+    lost: list[StoredObject] = []
+    for (_, storage_id), together in by_storage.items():
+        if storage_id is None:
+            lost += _lost_on(providers.internal(), together)
+            continue
+        for start in range(0, len(together), ASKED_AT_ONCE):
+            if not patience.has_for(together[0]):
+                break
+            with suppress(StorageUnavailable), patience.asking(together[0]):
+                lost += _lost_on(keeping.holding(together[0]), together[start : start + ASKED_AT_ONCE])
+    return lost
+
+
+def _lost_on(provider: Provider, rows: Sequence[StoredObject]) -> list[StoredObject]:
     folders: dict[str, list[StoredObject]] = defaultdict(list)
     for row in rows:
         folders["/".join(row.physical_key.split("/")[:2]) + "/"].append(row)
@@ -214,7 +252,7 @@ def _settle(
     seconds_left: Callable[[], float],
 ) -> None:
     """Look at every suspect again: clear it, wait, or act on all that have been seen often enough, unless they are too many."""
-    ready = []
+    ready, suspected = [], 0
     for suspect in suspects:
         if seconds_left() <= 0:
             return
@@ -223,21 +261,38 @@ def _settle(
             report.cleared += 1
             continue
         report.suspected += 1
+        suspected += suspect.storage_id is None
         with suppress(ConditionFailed):  # another run is at work beside this one
             suspect.change([Suspect.sightings.set(suspect.sightings + 1)], Suspect.sightings == suspect.sightings)
         if suspect.sightings >= SIGHTINGS and suspect.first_seen + SUSPECTED_FOR < seam.timestamp():
             ready.append(suspect)
-    sweep = Sweep.read(Sweep.HOUR, kind)
-    if not ready or sweep is None or sweep.total is None:
-        return  # before a round has ended it is not known how many there are
-    report.stopped = _obstacle(report.suspected + (len(Quarantined.all_of(Quarantined.HOUR)) if kind == MISSING else 0), int(sweep.total))
-    if report.stopped:
-        logger().error("a sweep has stopped", extra={"sweep": kind, "suspects": len(ready), "reason": report.stopped})
-        return
-    for suspect in ready:
-        if act(suspect):
+    of_tenants = [suspect for suspect in ready if suspect.storage_id is not None]
+    ours = [suspect for suspect in ready if suspect.storage_id is None]
+    for suspect in [*_acted_on(kind, ours, suspected, report), *of_tenants]:
+        if seconds_left() <= 0:
+            return
+        try:
+            is_over = act(suspect)
+        except StorageUnavailable:
+            if suspect.storage_id is None:
+                raise
+            continue  # its tenant's business alone
+        if is_over:
             suspect.delete()
             report.quarantined += 1
+
+
+def _acted_on(kind: str, ready: Sequence[Suspect], suspected: int, report: Report) -> Sequence[Suspect]:
+    """Those of the internal storage's suspects, all or none, that may be acted on while so many are suspected."""
+    sweep = Sweep.read(Sweep.HOUR, kind)
+    if not ready or sweep is None or sweep.total is None:
+        return []  # before a round has ended it is not known how many there are
+    hidden = Quarantined.all_of(Quarantined.HOUR) if kind == MISSING else []
+    report.stopped = _obstacle(suspected + sum(each.row.get("storage_id") is None for each in hidden), int(sweep.total))
+    if report.stopped:
+        logger().error("a sweep has stopped", extra={"sweep": kind, "suspects": len(ready), "reason": report.stopped})
+        return []
+    return ready
 
 
 def _obstacle(number: int, total: int) -> str | None:
@@ -250,21 +305,29 @@ def _obstacle(number: int, total: int) -> str | None:
 
 
 def _is_healthy() -> bool:
-    page = call("Scan", TableName=StoredObject.Meta.table_name, Limit=SAMPLE)
-    keys = [item["physical_key"]["S"] for item in page["Items"] if "physical_key" in item]
+    page = call("Scan", TableName=StoredObject.Meta.table_name, Limit=BATCH)
+    keys = [item["physical_key"]["S"] for item in page["Items"] if "physical_key" in item and "storage_id" not in item][:SAMPLE]
     return not keys or any(providers.internal().stat(key) for key in keys)
 
 
 # ---- rows without bytes --------------------------------------------------------------------------------
-def _is_missing(suspect: Suspect) -> bool:
+def _is_missing(patience: Patience, suspect: Suspect) -> bool:
     row = StoredObject.read(suspect.partition, suspect.name)
-    return row is not None and row.physical_key == suspect.physical_key and providers.internal().stat(suspect.physical_key) is None
+    if row is None or row.physical_key != suspect.physical_key:
+        return False
+    if suspect.storage_id is None:
+        return providers.internal().stat(suspect.physical_key) is None
+    # A tenant's storage that does not answer proves nothing: a later round looks again.
+    if patience.has_for(suspect):
+        with suppress(StorageUnavailable), patience.asking(suspect):
+            return keeping.holding(suspect).stat(suspect.physical_key) is None
+    return False
 
 
 def _hide(suspect: Suspect) -> bool:
     """Put a row into quarantine, in one transaction, if it still names the missing bytes; gives whether it did."""
     row = StoredObject.read(suspect.partition, suspect.name)
-    if row is None or row.physical_key != suspect.physical_key:
+    if row is None or row.physical_key != suspect.physical_key or not _shows_others(suspect):
         return False
     hidden = Quarantined(Quarantined.HOUR, row.physical_key, row=row.attribute_values, until=seam.timestamp() + QUARANTINE)
     try:
@@ -277,13 +340,21 @@ def _hide(suspect: Suspect) -> bool:
     return True
 
 
-def end_quarantines(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, int]:
+def _shows_others(suspect: Suspect) -> bool:
+    """Whether a tenant's storage, which nothing else vouches for, shows any other object of the same bucket."""
+    if suspect.storage_id is None:
+        return True
+    rows = [StoredObject.from_raw_data(item) for item in next(StoredObject.pages_of(suspect.partition, Limit=SAMPLE))]
+    return any(keeping.holding(row).stat(row.physical_key) for row in rows if row.physical_key != suspect.physical_key)
+
+
+def end_quarantines(seconds_left: Callable[[], float], dry_run: bool = False, patience: Patience | None = None) -> dict[str, int]:
     """Return rows whose bytes are there again, give up those whose week is over; gives how many."""
     counted = {"held": 0, "restored": 0, "given_up": 0}
     hidden = Quarantined.all_of(Quarantined.HOUR)
     believes = bool(hidden) and not dry_run and _answers()
     for each in hidden:
-        counted["held" if dry_run or not believes or seconds_left() <= 0 else _end_quarantine(each)] += 1
+        counted["held" if dry_run or not believes or seconds_left() <= 0 else _end_quarantine(each, patience or Patience())] += 1
     return counted
 
 
@@ -294,10 +365,16 @@ def _answers() -> bool:
         return False
 
 
-def _end_quarantine(hidden: Quarantined) -> str:
+def _end_quarantine(hidden: Quarantined, patience: Patience) -> str:
     row = StoredObject(**hidden.row)
+    if not patience.has_for(row):
+        return "held"
     try:
-        is_back = providers.internal().stat(hidden.physical_key) is not None
+        with patience.asking(row):
+            is_back = keeping.holding(row).stat(hidden.physical_key) is not None
+    except StorageRemoved:  # only when no bucket is left on it
+        hidden.delete()
+        return "given_up"
     except StorageUnavailable:
         return "held"
     if not is_back and hidden.until > seam.timestamp():
@@ -305,7 +382,7 @@ def _end_quarantine(hidden: Quarantined) -> str:
     if is_back and _restore(row, hidden):
         return "restored"
     # Its name is another object's by now, or its week is over.
-    garbage.file_all([garbage.entry(row.partition, row.name, row.version, row.physical_key, seam.timestamp())])
+    garbage.file_all([garbage.entry_of(row, seam.timestamp())])
     hidden.delete()
     return "given_up"
 

@@ -15,6 +15,7 @@ from chalicelib.core.buckets import REQUESTS_END_WITHIN
 from chalicelib.core.jobs import Step
 from chalicelib.errors import BucketNotFound, InvalidRequest, KeyNotFound, TenantNotFound
 from chalicelib.tables.jobs import Job
+from chalicelib.tables.storages import Storage
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, scan, tries, write_all
 from chalicelib.tables.tenants import DEFAULT_AUDIENCE, ApiKey, Tenant
 
@@ -167,9 +168,10 @@ def delete_tenant(principal: Principal, tenant_id: str) -> Job:
 
 
 def delete_step(job: Job) -> Step:
-    """Remove keys and buckets of a deleted tenant; `done` counts buckets, each of which goes by a job of its own.
+    """Remove keys, buckets and storages of a deleted tenant; `done` counts buckets, each of which goes by a job of its own.
 
-    A credential that is still remembered somewhere may make more, so once none can the job looks again.
+    A credential that is still remembered somewhere may make more, so once none can the job looks again. With a storage's record go
+    its credentials, and with them the way to what lies there, which stays: it is the owner's, and only the platform's part ends.
     """
     tenant_id = job.task["tenant_id"]
     settled = job.task["deleted_at"] + SETTLED_AFTER
@@ -180,12 +182,19 @@ def delete_step(job: Job) -> Step:
     for bucket in left:
         with suppress(BucketNotFound):  # somebody was faster
             buckets.delete(owner, bucket.name, if_empty=False)
+    if not left:
+        _remove_storages(tenant_id)
     done = int(job.done) + len(left)
     return Step({}, done, done, finished=not (left or wait), wait=0 if left else wait)
 
 
 def _remove_keys(tenant_id: str) -> None:
     write_all([(ApiKey, {"DeleteRequest": {"Key": ApiKey.key(row.key_hash)}}) for row in _keys(tenant_id)])
+
+
+def _remove_storages(tenant_id: str) -> None:
+    keys = [item["storage_id"]["S"] for page in Storage.pages_of(tenant_id) for item in page]  # those of names as well
+    write_all([(Storage, {"DeleteRequest": {"Key": Storage.key(tenant_id, key)}}) for key in keys])
 
 
 def _not_found(tenant_id: str) -> TenantNotFound:

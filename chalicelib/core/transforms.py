@@ -20,7 +20,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
 from chalicelib import aws, providers, seam
-from chalicelib.core import content, limits
+from chalicelib.core import content, limits, staging
 from chalicelib.core.objects import Found
 from chalicelib.errors import (
     BytesMissing,
@@ -174,15 +174,6 @@ def read(shown: Picture, offset: int, length: int) -> bytes:
     return providers.internal().read(shown.key, offset, length)
 
 
-def expire() -> int:
-    """Remove results that are a day old where the storage has no rule for that; gives their number."""
-    storage = providers.internal()
-    if isinstance(storage, providers.Expirer):
-        with suppress(StorageUnavailable):  # the next hour finds them too
-            return storage.expire(FOLDER, seam.timestamp() - KEPT)
-    return 0
-
-
 def _kept(key: str) -> Picture | None:
     """A result that was made within the hour."""
     found = providers.internal().inspect(key, settings().max_body)
@@ -271,7 +262,7 @@ _OF_STORAGE: dict[str, type[StowageError]] = {error.__name__: error for error in
 
 def _invoke(row: StoredObject, options: Options, target: str) -> dict[str, Any]:
     """What the image function answers."""
-    source = {"key": row.physical_key, "size": int(row.size)}
+    source = {"key": staging.copied(row), "size": int(row.size)}
     event = {"source": source, "options": options.to_dict(), "target": target, "inline": settings().max_body}
     try:
         answer = _asked({"FunctionName": settings().image_function, "Payload": json.dumps(event).encode()})

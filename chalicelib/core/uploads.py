@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from pynamodb.expressions.condition import Condition
 
-from chalicelib import providers, seam
+from chalicelib import seam
 from chalicelib.access.permissions import Operation, bucket_not_found, require_any, require_credential
 from chalicelib.access.principals import Principal, Role
-from chalicelib.core import buckets, checksums, content, garbage, jobs, names, objects, parts, sessions
+from chalicelib.core import buckets, checksums, content, garbage, jobs, keeping, names, objects, parts, sessions
 from chalicelib.core.objects import Companion
 from chalicelib.core.sessions import DONE, EXPIRED, OBJECT, OPEN, PARTIAL, RESUMABLE, TERMINATED, Wanted
 from chalicelib.errors import (
@@ -80,9 +80,8 @@ def _new(principal: Principal, kind: str, wanted: Wanted) -> UploadSession:
     if kind == PARTIAL:
         _permit_partial(principal, wanted)
         wanted = replace(wanted, bucket="", name="")
-        return sessions.new(principal, kind, wanted, upload_id, f"{names.staging_prefix(upload_id)}whole", None)
-    row = prospect(principal, wanted, upload_id)
-    return sessions.new(principal, kind, wanted, upload_id, row.physical_key, row.partition)
+        return sessions.without_object(principal, kind, wanted, upload_id, f"{names.staging_prefix(upload_id)}whole")
+    return sessions.new(principal, kind, wanted, upload_id, prospect(principal, wanted, upload_id))
 
 
 def _permit_partial(principal: Principal, wanted: Wanted) -> None:
@@ -216,7 +215,7 @@ def _finish(session: UploadSession) -> UploadSession:
 
 def _finish_partial(session: UploadSession) -> UploadSession:
     if session.multipart_id:
-        parts.multipart().complete_multipart(session.physical_key, session.multipart_id, parts.all_of(session))
+        parts.multipart(session).complete_multipart(session.physical_key, session.multipart_id, parts.all_of(session))
     try:
         sessions.end(session, DONE)
     except ConditionFailed as failed:
@@ -238,7 +237,7 @@ def putting(body: bytes, content_type: str) -> Supply:
     """Stores the bytes at hand."""
 
     def supply(row: StoredObject, is_looked_at: bool) -> bytes:
-        providers.internal().put(row.physical_key, body, content_type)
+        keeping.holding(row).put(row.physical_key, body, content_type)
         return body[: content.SNIFFED_BYTES]
 
     return supply
@@ -248,8 +247,8 @@ def assembling(session: UploadSession) -> Supply:
     """Has the storage make the object of the parts that the session names."""
 
     def supply(row: StoredObject, is_looked_at: bool) -> bytes:
-        parts.multipart().complete_multipart(row.physical_key, session.multipart_id, parts.all_of(session))
-        stored = providers.internal().stat(row.physical_key)
+        parts.multipart(session).complete_multipart(row.physical_key, session.multipart_id, parts.all_of(session))
+        stored = keeping.holding(row).stat(row.physical_key)
         if stored is None or stored.size != row.size:
             raise BytesMissing("the storage has made another object of the parts than they are")
         return objects.read(row, 0, min(int(row.size), content.SNIFFED_BYTES)) if is_looked_at else b""
@@ -329,9 +328,9 @@ def terminate(principal: Principal, upload_id: str) -> None:
     except ConditionFailed as failed:
         if failed.row is None or failed.row.status != TERMINATED:
             raise UploadLocked("another request is at work on this upload; try again shortly", 1) from failed
-    provider = providers.internal()
-    if session.multipart_id and isinstance(provider, Multipart):
-        with suppress(StowageError):  # the cleanup looks again
+    with suppress(StowageError):  # the cleanup looks again
+        provider = keeping.holding(session)
+        if session.multipart_id and isinstance(provider, Multipart):
             provider.abort_multipart(session.physical_key, session.multipart_id)
 
 

@@ -8,6 +8,7 @@ One conformance suite (`tests/contract`) runs against all of them, on real serve
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -16,10 +17,9 @@ from chalicelib.settings import settings
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What a provider knows of an object: `size` bytes, the provider's own ETag."""
+    """What every provider knows of an object: its `size` in bytes."""
 
     size: int
-    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,39 @@ class Inspected:
     stored: float
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A presigned URL and every header that has to be sent to it, as it stands."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class Promise(StrEnum):
+    """What a presigned PUT can be held to by the storage itself."""
+
+    LENGTH = "length"
+    TYPE = "type"
+    NEW = "new"  # If-None-Match: *
+    MD5 = "md5"
+    SHA256 = "sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a storage was seen to do; None: it could not be seen, for a right or the notion is missing there."""
+
+    conditional_put: bool | None = None
+    content_md5: bool | None = None
+    checksum_sha256: bool | None = None
+    metadata: bool | None = None
+    range_read: bool | None = None
+    multipart: bool | None = None
+    versioning: bool | None = None
+    clock_skew_seconds: float | None = None
+    """Its clock less ours."""
+
+
 class Provider(Protocol):
     """The smallest contract that works. All methods raise StorageUnavailable when the storage cannot answer."""
 
@@ -85,6 +118,12 @@ class Provider(Protocol):
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
         """Every object whose key starts with `prefix` and sorts after `after`, in UTF-8 byte order."""
 
+    def reach(self) -> None:
+        """Raise unless the storage is there and lets its keys be listed: at most one is asked for."""
+
+    def examine(self, key: str, body: bytes) -> Capabilities:
+        """Try out on the object `key`, which holds `body` and will hold it again, what the storage keeps of its promises."""
+
 
 @runtime_checkable
 class Copier(Protocol):
@@ -101,11 +140,25 @@ class Presigner(Protocol):
     def presign_get(self, key: str, expires_in: int, content_type: str, disposition: str) -> str:
         """A URL that answers GET with the object under this type and disposition, for `expires_in` seconds."""
 
-    def presign_put(self, key: str, expires_in: int, headers: Mapping[str, str]) -> str:
-        """A URL that takes one PUT carrying exactly `headers`, for `expires_in` seconds."""
+    holds: frozenset[Promise]
+    """What of the headers of `presign_put` the storage enforces; what it does not is for the caller to check afterwards."""
+
+    def presign_put(self, key: str, expires_in: int, headers: Mapping[str, str]) -> Signed:
+        """A URL that takes one PUT, for `expires_in` seconds, and holds it to these `headers` as far as the storage does."""
 
     def presign_part(self, key: str, upload_id: str, number: int, length: int, expires_in: int) -> str:
-        """A URL that takes part `number` of a multipart upload by PUT, of exactly `length` bytes, for `expires_in` seconds."""
+        """A URL that takes part `number` of a multipart upload by PUT, for `expires_in` seconds.
+
+        It has `length` bytes, as far as the storage holds to that.
+        """
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """Keeps connections between calls."""
+
+    def close(self) -> None:
+        """Be done with them."""
 
 
 @runtime_checkable
@@ -150,11 +203,21 @@ class Multipart(Protocol):
 @lru_cache(maxsize=1)
 def internal() -> Provider:
     """The storage of every bucket that names none: `STOWAGE_STORAGE_PROVIDER`."""
+    from chalicelib.providers.retries import persistent
+
+    return persistent(_internal())
+
+
+def _internal() -> Provider:
     chosen = settings()
     if chosen.storage_provider == "filesystem":
         from chalicelib.providers.filesystem import Filesystem
 
         return Filesystem(chosen.storage_root)
+    if chosen.storage_provider == "azure":
+        from chalicelib.providers.azure import Azure
+
+        return Azure.of_connection_string(chosen.azure_connection_string, chosen.azure_container)
     from chalicelib.providers.s3 import S3
 
     return S3(

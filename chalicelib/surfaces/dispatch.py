@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from chalicelib import seam
+from chalicelib import budget, seam
 from chalicelib.access.principals import Role
 from chalicelib.errors import Forbidden, InternalError, MethodNotAllowed, RouteNotFound, StowageError
 from chalicelib.observability import count, logger
@@ -21,6 +21,8 @@ EXPOSED_HEADERS = (
 PREFLIGHT_LIFETIME = 7200  # Chromium keeps none longer
 CATCH_ALL = "/{path+}"
 TENANT_ID_CHARACTERS = 36
+# Seconds, of the 28 that the function has.
+WAITS_FOR_STORAGES = 20.0
 
 
 def mount(app: StowageApp, surfaces: Iterable[Surface], otherwise: Surface) -> None:
@@ -60,7 +62,8 @@ def _answer(surface: Surface, methods: dict[str, Route], request: Request) -> An
     try:
         if request.method == "OPTIONS" and methods:
             return _preflight(methods, request)
-        return _call(_route(methods, request), request)
+        with budget.of(WAITS_FOR_STORAGES):
+            return _call(_route(methods, request), request)
     except StowageError as error:
         return _error_answer(surface, request, error)
     except Exception:

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from chalicelib import providers, seam
 from chalicelib.access.permissions import object_not_found
-from chalicelib.core import content, objects
+from chalicelib.core import content, keeping, objects, staging
 from chalicelib.core.objects import Found
 from chalicelib.errors import InvalidRequest, PreconditionFailed, RangeNotSatisfiable
 from chalicelib.images.options import PARAMETERS
-from chalicelib.providers import Presigner
+from chalicelib.providers import Presigner, Provider
 from chalicelib.settings import settings
 from chalicelib.surfaces.http import Request
 from chalicelib.tables.objects import StoredObject
@@ -67,14 +67,22 @@ def answer(request: Request, found: Found, opened: "Opened | None" = None) -> An
 def _body(row: StoredObject, offset: int, length: int, status: int, headers: dict[str, str], seconds_left: float | None) -> Answer:
     if length <= settings().max_body:
         return Answer(status, objects.read(row, offset, length), headers)
-    return large(row.physical_key, length, lambda start, size: objects.read(row, offset + start, size), status, headers, seconds_left)
+    place: tuple[Provider, str] = keeping.holding(row), row.physical_key
+    if not isinstance(place[0], Presigner) and isinstance(providers.internal(), Presigner):
+        place = providers.internal(), staging.require(row)
+    return large(place, length, lambda start, size: objects.read(row, offset + start, size), status, headers, seconds_left)
 
 
 def large(
-    key: str, length: int, read: Callable[[int, int], bytes], status: int, headers: dict[str, str], seconds_left: float | None
+    place: tuple[Provider, str],
+    length: int,
+    read: Callable[[int, int], bytes],
+    status: int,
+    headers: dict[str, str],
+    seconds_left: float | None,
 ) -> Answer:
-    """The answer with more bytes than one may carry: where the storage gives them by a URL, else as `read(start, size)` gives them."""
-    provider = providers.internal()
+    """The answer with more bytes than one may carry: by a URL where `place`, a storage and a key, has one, else of `read(start, size)`."""
+    provider, key = place
     if isinstance(provider, Presigner):
         lifetime = PRESIGNED_FOR if seconds_left is None else max(1, min(PRESIGNED_FOR, int(seconds_left)))
         url = provider.presign_get(key, lifetime, headers["Content-Type"], headers.get("Content-Disposition", ""))

@@ -1,8 +1,10 @@
 """The surfaces that this installation serves: what `app.py` mounts and OpenAPI describes."""
 
+from chalicelib.surfaces.backups.routes import SURFACE as BACKUPS
 from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
 from chalicelib.surfaces.routes import Surface
 from chalicelib.surfaces.storage.routes import SURFACE as STORAGE
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
+from chalicelib.surfaces.vault.routes import SURFACE as VAULT
 
-SURFACES: tuple[Surface, ...] = (STORAGE, TUS_SURFACE, PLATFORM)
+SURFACES: tuple[Surface, ...] = (STORAGE, TUS_SURFACE, VAULT, BACKUPS, PLATFORM)

@@ -24,12 +24,17 @@ _ERROR_SCHEMA = {
         "details": {"type": "object"},
     },
 }
+_DETAIL_SCHEMA = {
+    "type": "object",
+    "required": ["detail"],
+    "properties": {"detail": {"type": "string", "description": "For people; says what to do."}},
+}
 
 
 @cache
 def document() -> dict[str, Any]:
     """The whole document but `servers`, which depends on the request."""
-    schemas: dict[str, Any] = {"Error": _ERROR_SCHEMA}
+    schemas: dict[str, Any] = {"Error": _ERROR_SCHEMA, "Detail": _DETAIL_SCHEMA}
     paths: dict[str, Any] = {}
     for surface in SURFACES:
         for route in surface.routes:
@@ -100,7 +105,7 @@ def _responses(surface: Surface, route: Route, schemas: dict[str, Any]) -> dict[
             responses[str(status)]["content"] = {"*/*": {"schema": {}}}
     codes: dict[int, list[str]] = {}
     for error in _errors(route):
-        codes.setdefault(error.status, []).append(error.code)
+        codes.setdefault(surface.statuses.get(error, error.status), []).append(error.code)
     for status, names in sorted(codes.items()):
         responses[str(status)] = {"description": ", ".join(sorted(set(names)))}
         if route.method != "HEAD":
@@ -109,7 +114,7 @@ def _responses(surface: Surface, route: Route, schemas: dict[str, Any]) -> dict[
 
 
 def _error_schema(surface: Surface) -> dict[str, Any]:
-    return {"$ref": _REF.format(model="Error")} if surface.error_type == "application/json" else {"type": "string"}
+    return {"$ref": _REF.format(model=surface.error_schema)} if surface.error_type == "application/json" else {"type": "string"}
 
 
 def _errors(route: Route) -> tuple[type[StowageError], ...]:

@@ -48,12 +48,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """A set of routes that share an error format: `render` words an error, with the request's id, in `error_type`."""
+    """A set of routes that share an error format: `render` words an error, with the request's id, in `error_type`.
+
+    `statuses` are those that an error has here and nowhere else; `error_schema` names the shape of a JSON error.
+    """
 
     name: str
     routes: tuple[Route, ...]
     render: Callable[[StowageError, str], Answer]
     error_type: str = "application/json"
+    statuses: Mapping[type[StowageError], int] = field(default_factory=dict)
+    error_schema: str = "Error"
 
 
 @cache

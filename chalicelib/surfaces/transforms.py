@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from chalicelib import providers
 from chalicelib.core import transforms
 from chalicelib.core.objects import Found
 from chalicelib.core.signing import Opened
@@ -40,7 +41,7 @@ def answer(request: Request, found: Found, opened: Opened | None) -> Answer | No
         return Answer(200, headers={**headers, "Content-Length": str(shown.size)})
     if shown.body is not None:
         return Answer(200, shown.body, headers)
-    return downloads.large(shown.key, shown.size, partial(transforms.read, shown), 200, headers, seconds_left)
+    return downloads.large((providers.internal(), shown.key), shown.size, partial(transforms.read, shown), 200, headers, seconds_left)
 
 
 def _is_trusted(request: Request) -> bool:

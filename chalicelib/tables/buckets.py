@@ -10,7 +10,9 @@ from chalicelib.tables.table import JSONAttribute, NumberAttribute, Table, Unico
 
 
 class Bucket(Table):
-    """One bucket. `allowed_mime_types` None: any. `file_size_limit` bytes, None: the installation's.
+    """One bucket, for good on one storage; `storage_id` None: the internal one.
+
+    `allowed_mime_types` None: any. `file_size_limit` bytes, None: the installation's.
 
     `transforms` None: with any options, else as `core/transforms.py` has it; `transform_presets`: options by name.
     """
@@ -21,6 +23,7 @@ class Bucket(Table):
     tenant_id = UnicodeAttribute(hash_key=True)
     name = UnicodeAttribute(range_key=True)
     bucket_id = UnicodeAttribute()
+    storage_id = UnicodeAttribute(null=True)
     revision = NumberAttribute()
     visibility = UnicodeAttribute()
     file_size_limit = NumberAttribute(null=True)

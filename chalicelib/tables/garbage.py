@@ -26,6 +26,7 @@ class Garbage(Table):
     partition = UnicodeAttribute()
     name = UnicodeAttribute()
     version = UnicodeAttribute()
+    storage_id = UnicodeAttribute(null=True)
     attempts = NumberAttribute(default=0)
 
 
@@ -69,6 +70,7 @@ class Suspect(Table):
     partition = UnicodeAttribute()
     name = UnicodeAttribute()
     version = UnicodeAttribute()
+    storage_id = UnicodeAttribute(null=True)
     first_seen = NumberAttribute()
     sightings = NumberAttribute(default=1)
 

@@ -2,6 +2,7 @@
 
 partition key  `{tenant_id}#{bucket_id}`      sort key  the object's name
 `version`      names the bytes: a ULID, new with every write of bytes, part of the physical key
+`storage_id`   where the physical key lies: the bucket's storage, None: the internal one
 `revision`     counts the changes of the row: every write is conditional on the one that was read
 `owner_key`    puts rows that have an owner into the index `by-owner`, where own-only listings look
 `tokens_not_before`  signed URLs issued earlier do not open the object: its coming to this name, or a revocation
@@ -28,6 +29,7 @@ class StoredObject(Table):
     revision = NumberAttribute()
     bucket = UnicodeAttribute()
     physical_key = UnicodeAttribute()
+    storage_id = UnicodeAttribute(null=True)
     size = NumberAttribute()
     content_type = UnicodeAttribute()
     checksum = UnicodeAttribute(null=True)

@@ -8,7 +8,10 @@ DEFAULT_AUDIENCE = "authenticated"
 
 
 class Tenant(Table):
-    """The unit of isolation. `jwt_secret` is sealed (`access/sealing.py`); `jwks_url` None: it alone signs tokens."""
+    """The unit of isolation. `jwt_secret` is sealed (`access/sealing.py`); `jwks_url` None: it alone signs tokens.
+
+    `default_storage_id` is the storage of backups that name none: here, so that there cannot be two.
+    """
 
     class Meta:
         table_name: ClassVar[str] = table_name("tenants")
@@ -18,6 +21,7 @@ class Tenant(Table):
     jwt_secret = UnicodeAttribute()
     jwt_audience = UnicodeAttribute(default=DEFAULT_AUDIENCE)
     jwks_url = UnicodeAttribute(null=True)
+    default_storage_id = UnicodeAttribute(null=True)
     created_at = UnicodeAttribute()
 
 

@@ -6,6 +6,8 @@
 `recent_parts`   the last parts as `number:etag`; when there are `PARTS_PER_PAGE`, they move into an item of their own
 `part_size`      of a direct upload in parts, in bytes; `checksum` the SHA-256 that the storage holds one in a single PUT to
 `litter`         whether the storage may hold what the session does not name: earlier tails, what a writer that was cut off left
+`storage_id`     where its bytes lie: the bucket's storage; None: the internal one, where partial uploads always lie
+`content_md5`    of a direct upload, promised by the client in base64
 `sources`        of an upload that joins others: their keys and sizes; `job_id` the job that joins them, in theirs too
 `label`          the TUS client's own metadata, as it came; so is `concatenation`
 `result`         the object's row as it was when the upload was done
@@ -45,6 +47,7 @@ class UploadSession(Table):
     total = NumberAttribute(null=True)
     offset = NumberAttribute(default=0)
     physical_key = UnicodeAttribute()
+    storage_id = UnicodeAttribute(null=True)
     multipart_id = UnicodeAttribute(null=True)
     next_part = NumberAttribute(default=1)
     recent_parts = JSONAttribute(default=list)
@@ -58,6 +61,7 @@ class UploadSession(Table):
     litter = BooleanAttribute(default=False)
     part_size = NumberAttribute(null=True)
     checksum = UnicodeAttribute(null=True)
+    content_md5 = UnicodeAttribute(null=True)
     sources = JSONAttribute(null=True)
     job_id = UnicodeAttribute(null=True)
     result = JSONAttribute(null=True)

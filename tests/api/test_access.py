@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -21,6 +22,7 @@ from chalicelib.surfaces.routes import Route
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
 from chalicelib.tables.table import call
 from chalicelib.tables.uploads import UploadSession
+from infra import stack
 from tests.client import Answer, Client
 from tests.conftest import Clock, Tenant
 
@@ -52,6 +54,22 @@ BODIES: dict[str, Callable[[str], Any]] = {
     "BeginDirect": lambda bucket: {"bucket": bucket, "path": "known", "size": len(NEW_BYTES)},
     "CompleteUpload": lambda bucket: {"checksum": hashlib.sha256(NEW_BYTES).hexdigest()},
     "ConfirmUpload": lambda bucket: {"parts": None},
+    "CreateStorageConfig": lambda bucket: {"name": "another", "provider": "filesystem", "bucket": "another"},
+    "ChangeStorageConfig": lambda bucket: {"name": "renamed"},
+    "CreateVaultStorage": lambda bucket: VAULT_STORAGE | {"name": "another"},
+}
+# The same for bodies that name a storage.
+BODIES_OF_STORAGES: dict[str, Callable[["Ids"], Any]] = {
+    "EditVaultStorage": lambda ids: {"storage_uuid": ids.storage_id, "name": "renamed"},
+    "DeleteVaultStorage": lambda ids: {"storage_uuid": ids.storage_id},
+}
+VAULT_STORAGE = {
+    "name": "vault",
+    "provider": "s3",
+    "bucket_name": "vaulted",
+    "region": "us-east-1",
+    "access_key_id": "AKIAIOSFODNN7EXAMPLE",
+    "secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
 }
 
 
@@ -118,6 +136,21 @@ EXPECTED = {
     "HEAD /storage/v1/upload/tus/{upload_id}": BEGUN,
     "DELETE /storage/v1/upload/tus/{upload_id}": BEGUN,
     "POST /storage/v1/upload/tus/{upload_id}": BEGUN,
+    "POST /storages/create": MANAGED,
+    "GET /storages/list": MANAGED,
+    "PATCH /storages/edit": MANAGED,
+    "DELETE /storages/delete": MANAGED,
+    "GET /storages/policy": MANAGED,
+    "GET /storages/cors": MANAGED,
+    "POST /api/v1/backups/storage-configs": MANAGED,
+    "GET /api/v1/backups/storage-configs": MANAGED,
+    "POST /api/v1/backups/storage-configs/test-connection": MANAGED,
+    "GET /api/v1/backups/storage-configs/{config_id}": MANAGED,
+    "PATCH /api/v1/backups/storage-configs/{config_id}": MANAGED,
+    "DELETE /api/v1/backups/storage-configs/{config_id}": MANAGED,
+    "POST /api/v1/backups/storage-configs/{config_id}/test": MANAGED,
+    "GET /api/v1/backups/storage-settings": Denials(200, 200),
+    "GET /api/v1/backups/storage-providers": Denials(200, 200),
     "GET /health": OPEN,
     "GET /openapi.json": OPEN,
     "GET /jobs/{job_id}": Denials(404, 404),
@@ -143,6 +176,7 @@ class Ids:
     key_id: str
     policy_id: str
     upload_id: str
+    storage_id: str
     token: str = "e30." + "A" * 43
 
 
@@ -212,8 +246,37 @@ def creation_headers(bucket: str) -> dict[str, str]:
     return {"upload-length": str(len(NEW_BYTES)), "upload-metadata": ",".join(pairs)}
 
 
+def is_of_storages(route: Route) -> bool:
+    return route.path.startswith(("/storages/", "/api/v1/backups/storage-configs"))
+
+
 @pytest.fixture
-def known(new_tenant: Any, route: Route) -> Callable[[str], Known]:
+def storage_of(embedded: stack.EmbeddedAWS, choose: Callable[[str, str], None], tmp_path: Path) -> Callable[[Tenant, Route], str]:
+    """Makes a storage of a tenant's that a route can name."""
+
+    def make(tenant: Tenant, route: Route) -> str:
+        if not is_of_storages(route):
+            return UNKNOWN
+        for name, value in (
+            ("STOWAGE_ALLOW_PRIVATE_ENDPOINTS", "true"),
+            ("STOWAGE_ENABLED_PROVIDERS", "all"),
+            ("STOWAGE_STORAGE_ROOT", str(tmp_path)),
+            ("STOWAGE_ENDPOINT_OVERRIDES", f"s3.us-east-1.amazonaws.com={embedded.endpoint}"),
+        ):
+            choose(name, value)
+        if route.path.startswith("/api/"):
+            told = {"name": "config", "provider": "filesystem", "bucket": "own"}
+            return str(tenant.service("POST", "/api/v1/backups/storage-configs", told).json()["id"])
+        embedded.client("s3").create_bucket(Bucket="vaulted")
+        made = tenant.service("POST", "/storages/create", VAULT_STORAGE)
+        assert made.status == 201, made.body
+        return str(made.json()["storage_uuid"])
+
+    return make
+
+
+@pytest.fixture
+def known(new_tenant: Any, route: Route, storage_of: Callable[[Tenant, Route], str]) -> Callable[[str], Known]:
     """Makes a tenant with a bucket of the given visibility, and what the route names."""
 
     def make(visibility: str) -> Known:
@@ -228,7 +291,8 @@ def known(new_tenant: Any, route: Route) -> Callable[[str], Known]:
         policy = {"bucket": AUDITED, "name": "auditors", "operation": "UPDATE", "definition": "auth_role() = 'auditor'"}
         policy_id = tenant.service("POST", "/storage/policies", policy).json()["id"]
         upload_id = begun(tenant.service, bucket, route)
-        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id, upload_id), custom_key)
+        storage_id = storage_of(tenant, route)
+        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id, upload_id, storage_id), custom_key)
 
     return make
 
@@ -248,11 +312,17 @@ def send(client: Client, route: Route, ids: Ids, **headers: str) -> Answer:
 def _request(route: Route, ids: Ids) -> tuple[str, Any, dict[str, str]]:
     path = route.path.replace("{path+}", "known").replace("{bucket}", ids.bucket)
     path = path.replace("{tenant_id}", ids.tenant_id).replace("{job_id}", ids.job_id).replace("{key_id}", ids.key_id)
+    path = path.replace("{config_id}", ids.storage_id)
     path = path.replace("{policy_id}", ids.policy_id).replace("{token}", ids.token).replace("{upload_id}", ids.upload_id)
     assert "{" not in path, f"say here what stands for the variables of {route.path}"
+    if route.path in ("/storages/policy", "/storages/cors"):
+        path += f"?storage_uuid={ids.storage_id}"
     body: Any = None
-    if route.body:
-        body = BODIES[route.body.partition(":")[2]](ids.bucket)
+    model = (route.body or "").partition(":")[2]
+    if model in BODIES_OF_STORAGES:
+        body = BODIES_OF_STORAGES[model](ids)
+    elif model:
+        body = BODIES[model](ids.bucket)
     elif route.raw_body:
         body = NEW_BYTES
     return path, body, _headers(route, ids)
@@ -295,6 +365,9 @@ def test_anon_and_users_may_only_read_what_is_public(known: Any, route: Route, v
     before = there.state()
     client = there.caller(role)
     answer = send(client, route, there.ids)
+    if role == "custom" and is_of_storages(route):  # its permissions are for these
+        assert answer.status == min(route.answers)
+        return
     assert answer.status == getattr(EXPECTED[f"{route.method} {route.path}"], visibility)
     assert there.state() == before
 
@@ -349,14 +422,16 @@ def test_an_admin_key_manages_tenants_and_nothing_of_theirs(known: Any, route: R
         assert there.state() == before
 
 
-NAMING = [route for route in ROUTES if route.path not in ("/storage/buckets", "/admin/tenants", "/auth/token", "/health", "/openapi.json")]
+NAMELESS = ("/storage/buckets", "/admin/tenants", "/auth/token", "/health", "/openapi.json", "/storages/create", "/storages/list")
+NAMELESS += tuple(f"/api/v1/backups/{each}" for each in ("storage-configs", "storage-configs/test-connection"))
+NAMING = [route for route in ROUTES if route.path not in NAMELESS]
 
 
 @pytest.mark.parametrize("route", NAMING, ids=lambda route: f"{route.method} {route.path}")
 def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_tenant: Any, route: Route) -> None:
     theirs, stranger = known("private"), new_tenant()
     before = theirs.state()
-    unknown = Ids(UNKNOWN, "b-" + UNKNOWN, UNKNOWN, UNKNOWN, f"{UNKNOWN}.{seam.new_version()}", seam.new_version())
+    unknown = Ids(UNKNOWN, "b-" + UNKNOWN, UNKNOWN, UNKNOWN, f"{UNKNOWN}.{seam.new_version()}", seam.new_version(), UNKNOWN)
     for client in (stranger.service, stranger.anon, stranger.user()):
         assert _told(send(client, route, theirs.ids), theirs.ids) == _told(send(client, route, unknown), unknown)
     assert theirs.state() == before
@@ -365,7 +440,7 @@ def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_ten
 def _told(answer: Answer, ids: Ids) -> tuple[int, dict[str, str], str]:
     """Everything that an answer tells, but for the ids that the request named and what differs between any two."""
     text = answer.body.decode()
-    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id, ids.upload_id):
+    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id, ids.upload_id, ids.storage_id):
         text = text.replace(id_, "ID")
     told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     return answer.status, told, text.replace(answer.headers["x-request-id"], "REQUEST")
@@ -416,6 +491,7 @@ def secrets_of(there: Known) -> set[str]:
     found |= {shown[0]["version"], shown[1]["id"], str(len(SECRET_BODY)), SECRET_BODY[:20].decode(), *METADATA, *METADATA.values()}
     found |= {policy[column] for policy in policies for column in ("id", "name", "definition")}
     found |= {tenant.service_key, tenant.jwt_secret, ids.tenant_id, ids.bucket, ids.job_id, ids.key_id, "one of many tenants"}
+    found |= {ids.storage_id, *VAULT_STORAGE.values()} - {UNKNOWN, "vault", "s3"}
     session: Any = UploadSession.read(ids.upload_id, UploadSession.SESSION)
     ends = seam.at(session.expires_at)
     found |= {ids.upload_id, session.physical_key, seam.iso(ends), format_datetime(ends, usegmt=True)} | {session.label} - {None}

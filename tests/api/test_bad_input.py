@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chalicelib.core import objects, tenants
 from chalicelib.errors import StorageUnavailable
 from chalicelib.surfaces import tus
+from chalicelib.surfaces.backups.routes import SURFACE as BACKUPS_SURFACE
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE, UPLOAD_ROUTES
@@ -29,6 +30,7 @@ ROUTES = [route for surface in SURFACES for route in surface.routes]
 PATHS = sorted({route.path for route in ROUTES})
 JSON_ROUTES = [route for route in ROUTES if route.body]
 TUS_PATHS = {route.path for route in TUS_SURFACE.routes}
+BACKUPS_PATHS = {route.path for route in BACKUPS_SURFACE.routes}
 NO_UPLOAD = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 READS = {"GetItem", "BatchGetItem", "Query", "Scan", "TransactGetItems", "GetObject", "HeadObject", "ListObjectsV2"}
 
@@ -68,7 +70,7 @@ def _state(client: Client) -> Any:
 def concrete(path: str, **values: str) -> str:
     for name, value in (
         {"path+": "known", "bucket": "b", "tenant_id": "t", "job_id": "j", "key_id": "k", "policy_id": "p", "token": "s"}
-        | {"upload_id": NO_UPLOAD}
+        | {"upload_id": NO_UPLOAD, "config_id": "c"}
         | values
     ).items():
         path = path.replace("{" + name + "}", value)
@@ -84,8 +86,8 @@ def headers_for(route: Route) -> dict[str, str]:
     return headers | ({"Content-Type": tus.CHUNK} if route.raw_body == tus.CHUNK else {})
 
 
-def refused(answer: Answer, status: int = 400, by_tus: bool = False) -> None:
-    """A clear error: the status, and a body that names it; TUS has a line of text."""
+def refused(answer: Answer, status: int = 400, by_tus: bool = False, by_backups: bool = False) -> None:
+    """A clear error: the status, and a body that names it; TUS has a line of text, the backups surface `detail` alone."""
     assert answer.status == status, answer.body[:300]
     if by_tus:
         assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -99,6 +101,11 @@ def refused(answer: Answer, status: int = 400, by_tus: bool = False) -> None:
         return
     assert answer.headers["content-type"] == "application/json"
     error = answer.json()
+    if by_backups:
+        assert error.keys() == {"detail"}
+        assert error["detail"]
+        assert "Traceback" not in error["detail"]
+        return
     assert {"code", "message", "request_id"} <= error.keys() <= {"code", "message", "request_id", "details"}
     assert error["request_id"] == answer.headers["x-request-id"]
     assert error["message"]
@@ -304,10 +311,17 @@ BAD_JSON = {
 def test_a_json_body_that_is_wrong_is_refused(client: Client, admin: Client, route: Route, body: bytes) -> None:
     caller = client if route.needs_tenant else admin
     answer = caller(route.method, concrete(route.path), body, {"Content-Type": "application/json"})
-    refused(answer, 404 if route.optional_body and not body else 400)  # none is as good as {}: there is no such upload
+    if route.optional_body and not body and "{upload_id}" in route.path:
+        refused(answer, 404)  # none is as good as {}: there is no such upload
+    elif route.path in BACKUPS_PATHS:
+        refused(answer, 422, by_backups=True)
+    else:
+        refused(answer)
 
 
-@pytest.mark.parametrize("route", [route for route in ROUTES if route.body and route.optional_body], ids=named)
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.optional_body and "{upload_id}" in route.path and route.body], ids=named
+)
 @pytest.mark.parametrize("body", [None, b"", b"{}", b' {"unknown": 1} '])
 def test_a_body_that_may_be_left_out_says_nothing_more_when_it_is_empty(client: Client, route: Route, body: bytes | None) -> None:
     kind = "direct" if route.path.endswith("/confirm") else "resumable"
@@ -430,8 +444,8 @@ def test_another_method_is_told_which_are_right(tenant: Tenant, path: str) -> No
         if method == "HEAD":
             assert answer.body == b""
         else:
-            refused(answer, 405, by_tus=path in TUS_PATHS)
-            assert path in TUS_PATHS or answer.code == "MethodNotAllowed"
+            refused(answer, 405, by_tus=path in TUS_PATHS, by_backups=path in BACKUPS_PATHS)
+            assert path in TUS_PATHS | BACKUPS_PATHS or answer.code == "MethodNotAllowed"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -629,6 +643,13 @@ FIELDS = st.dictionaries(
             "max_file_size",
             "allowed_mimes",
             "storage_id",
+            "storage_uuid",
+            "provider",
+            "region",
+            "endpoint_url",
+            "host",
+            "port",
+            "is_default",
             "bucket",
             "from",
             "to",
@@ -686,7 +707,7 @@ def no_server_error(client: Client, method: str, path: str, headers: dict[str, A
     assert not any("\r" in value or "\n" in value for value in answer.headers.values() if isinstance(value, str))
     if answer.status >= 400 and method != "HEAD":
         event = client._events.create_lambda_event(method, path, {}, None)
-        refused(answer, answer.status, by_tus=event["resource"] in TUS_PATHS)
+        refused(answer, answer.status, by_tus=event["resource"] in TUS_PATHS, by_backups=event["resource"] in BACKUPS_PATHS)
 
 
 UPLOADS = {"resumable": {}, "direct": {}, "direct in parts": {"parts": 2}, "tus": {}, "partial": {"Upload-Concat": "partial"}}

@@ -18,9 +18,9 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 import pytest
 
-from chalicelib import aws, providers, seam, workers
+from chalicelib import aws, seam, workers
 from chalicelib.access.principals import Principal, Role
-from chalicelib.core import checksums, direct, expiry, garbage, objects, sessions
+from chalicelib.core import checksums, direct, expiry, garbage, keeping, objects, sessions
 from chalicelib.errors import BytesMissing, StorageUnavailable
 from chalicelib.providers import Part
 from chalicelib.providers.s3 import S3
@@ -31,6 +31,7 @@ from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import scan
 from chalicelib.tables.uploads import UploadSession
 from infra import stack
+from tests.api.held import storage_of
 from tests.client import Answer, Client
 from tests.conftest import Clock, Context, Tenant, run_job
 
@@ -133,7 +134,15 @@ def info(client: Client, name: str = "a") -> dict[str, Any]:
 def key_of(begun: dict[str, Any]) -> str:
     """The physical key that a URL of an upload leads to."""
     url = begun["url"] if "url" in begun else begun["parts"][0]["url"]
-    return unquote(urlsplit(url).path.split("/", 2)[2])
+    path = unquote(urlsplit(url).path)
+    return path[path.index("/objects/") + 1 :]  # after the bucket and what else a storage puts before it
+
+
+def holder(begun: dict[str, Any]) -> Any:
+    """The provider that an upload goes to."""
+    session = UploadSession.read(begun["upload_id"], UploadSession.SESSION)
+    assert session is not None
+    return keeping.holding(session)
 
 
 def deliver(key: str) -> None:
@@ -142,7 +151,7 @@ def deliver(key: str) -> None:
 
 
 def is_stored(begun: dict[str, Any]) -> bool:
-    return providers.internal().stat(key_of(begun)) is not None
+    return holder(begun).stat(key_of(begun)) is not None
 
 
 def row_of(tenant: Tenant, name: str = "a") -> StoredObject | None:
@@ -152,7 +161,7 @@ def row_of(tenant: Tenant, name: str = "a") -> StoredObject | None:
 
 
 def stored_keys(tenant: Tenant) -> list[str]:
-    return [listed.key for listed in providers.internal().list(f"objects/{tenant.tenant_id}-")]
+    return [listed.key for listed in storage_of(tenant).list(f"objects/{tenant.tenant_id}-")]
 
 
 def filed(key: str) -> list[Garbage]:
@@ -622,7 +631,7 @@ def test_the_event_by_which_s3_tests_a_notification_is_taken(embedded: stack.Emb
 def test_bytes_of_another_name_under_the_version_of_an_upload_are_not_adopted(bucket: Client) -> None:
     begun = begin(bucket)
     other = key_of(begun).replace("/a~", "/other~")
-    providers.internal().put(other, BODY, "application/octet-stream")
+    holder(begun).put(other, BODY, "application/octet-stream")
     deliver(other)
     assert bucket.names("b") == []
     assert len(filed(other)) == 1
@@ -942,7 +951,7 @@ def test_what_a_storage_took_against_the_promise_ends_the_upload(
 ) -> None:
     """One that verifies no signature would."""
     begun = begin(bucket)
-    providers.internal().put(key_of(begun), *other)
+    holder(begun).put(key_of(begun), *other)
     assert told(confirm(bucket, begun)) == (422, "IntegrityFailed")
     assert told(confirm(bucket, begun)) == (404, "UploadNotFound")
     deliver(key_of(begun))
@@ -1256,8 +1265,7 @@ def test_an_upload_whose_process_died_between_the_storage_and_the_row_is_finishe
     session = UploadSession.read(begun["upload_id"], UploadSession.SESSION)
     assert session is not None
     parts = [Part(number, etag) for number, etag in enumerate(etags, 1)]
-    multipart: Any = providers.internal()
-    multipart.complete_multipart(session.physical_key, session.multipart_id, parts)
+    holder(begun).complete_multipart(session.physical_key, session.multipart_id, parts)
     assert bucket.names("b") == []
     if told_by == "event":
         deliver(key_of(begun))
@@ -1271,9 +1279,8 @@ def _parts_left(begun: dict[str, Any]) -> int | None:
     """How many parts the storage holds of an upload, None when it has none of that id."""
     session = UploadSession.read(begun["upload_id"], UploadSession.SESSION)
     assert session is not None
-    multipart: Any = providers.internal()
     with suppress(BytesMissing):
-        return len(multipart.list_parts(session.physical_key, session.multipart_id))
+        return len(holder(begun).list_parts(session.physical_key, session.multipart_id))
     return None
 
 
@@ -1317,7 +1324,7 @@ def test_a_beginning_that_was_killed_leaves_nothing_in_the_storage(
             ask(bucket, parts=3)
     clock.advance(DAY)
     clean_up()
-    multipart: Any = providers.internal()
+    multipart: Any = keeping.holding(noted[0])
     assert multipart.abort_all(noted[0].physical_key) == 0
 
 
@@ -1358,7 +1365,7 @@ def test_a_checksum_is_not_given_to_other_bytes(bucket: Client, tenant: Tenant) 
 def test_a_checksum_of_what_was_deleted_is_not_missed(bucket: Client, tenant: Tenant) -> None:
     begun = _pending(bucket)
     bucket.delete("b", "a")
-    providers.internal().delete([key_of(begun)])
+    holder(begun).delete([key_of(begun)])
     run_jobs(tenant)
     assert bucket.names("b") == []
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chalicelib import providers
 from chalicelib.tables.objects import StoredObject
+from tests.api.held import storage_of
 from tests.client import Answer, Client
 from tests.conftest import Tenant
 
@@ -515,7 +515,7 @@ def test_the_platforms_own_limit_is_where_redirects_begin(tenant: Tenant) -> Non
     for size, status in ((4_400_000, 200), (4_400_001, 302)):
         body = bytes(range(250)) * 17_600 + b"x" * (size - 4_400_000)
         row.physical_key, row.size = f"{row.physical_key}{size}", size
-        providers.internal().put(row.physical_key, body, "text/plain")
+        storage_of(tenant).put(row.physical_key, body, "text/plain")
         row.save()
         answer = fetch(tenant.service)
         assert answer.status == status

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from chalicelib import providers
 from chalicelib.core import copies, garbage, jobs, objects
 from chalicelib.core.jobs import Step
 from chalicelib.tables.buckets import Bucket
@@ -15,6 +14,7 @@ from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import Transaction, call
 from chalicelib.workers import hourly
+from tests.api.held import storage_of
 from tests.client import Answer, Client
 from tests.conftest import Call, Clock, Context, Tenant, run_job
 
@@ -529,7 +529,7 @@ def test_a_job_that_may_not_land_any_more_fails_and_the_source_stays(source: Cli
 
 def _keys_and_rows(tenant: Tenant) -> tuple[set[str], set[str]]:
     """Physical keys in the storage, and those that rows name."""
-    stored = {entry.key for entry in providers.internal().list(f"objects/{tenant.tenant_id}-")}
+    stored = {entry.key for entry in storage_of(tenant).list(f"objects/{tenant.tenant_id}-")}
     named = set()
     for bucket in ("b", "to"):
         row = Bucket.read(tenant.tenant_id, bucket)

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chalicelib import providers
 from chalicelib.core import names, objects
 from chalicelib.errors import StowageError
+from tests.api.held import storage_of
 from tests.client import Answer, Client
 from tests.conftest import Tenant
 
@@ -438,8 +438,10 @@ def test_a_name_beyond_the_limits_is_refused(bucket: Client, name: str) -> None:
     assert bucket.names("b") == []
 
 
-def test_a_name_that_the_storage_has_no_room_for_is_told_how_much_there_is(bucket: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers.internal(), "max_key_bytes", 100)
+def test_a_name_that_the_storage_has_no_room_for_is_told_how_much_there_is(
+    bucket: Client, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(storage_of(tenant)), "max_key_bytes", 100)
     answer = bucket.put("b", "x" * 80)
     assert (answer.status, answer.code) == (400, "KeyTooLong")
     room = answer.json()["details"]["max_name_bytes"]

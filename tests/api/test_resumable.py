@@ -13,11 +13,11 @@ import pytest
 
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import sessions
-from chalicelib.core.parts import multipart
 from chalicelib.surfaces import dispatch
 from chalicelib.surfaces.mounted import SURFACES
 from chalicelib.surfaces.platform.routes import SURFACE as PLATFORM
 from chalicelib.webapp import StowageApp
+from tests.api.held import storage_of
 from tests.api.tus_client import MIB, Tus, allow, failing_once, holds, info, noise
 from tests.client import Answer, Client
 from tests.conftest import Call, Clock, Tenant
@@ -560,15 +560,15 @@ def test_while_one_writes_others_are_told_to_wait(uploads: Uploads, half: str, t
 
 @pytest.mark.parametrize(("method", "before"), [("put", 0), ("read", 1), ("create_multipart", 1), ("upload_part", 1)])
 def test_what_the_storage_could_not_take_is_taken_the_second_time(
-    storage: Uploads, monkeypatch: pytest.MonkeyPatch, method: str, before: int
+    storage: Uploads, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, method: str, before: int
 ) -> None:
     """Chunks of which two make a part: the first is put aside, the second completes it."""
-    size = multipart().min_part_bytes * 4 // 5
+    size = storage_of(tenant).min_part_bytes * 4 // 5
     chunks = [bytes([65 + number]) * size for number in range(3)]
     upload_id = storage.begin(size=3 * size)
     for number, chunk in enumerate(chunks):
         if number == before:
-            failing_once(monkeypatch, method)
+            failing_once(monkeypatch, tenant, method)
             answer = storage.append(upload_id, number * size, chunk)
             refused(answer, 503, "StorageUnavailable")
             assert int(answer.headers["retry-after"]) >= 1
@@ -579,10 +579,10 @@ def test_what_the_storage_could_not_take_is_taken_the_second_time(
 
 
 def test_a_completion_that_the_storage_failed_is_made_the_second_time(
-    uploads: Uploads, monkeypatch: pytest.MonkeyPatch, body: bytes
+    uploads: Uploads, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     upload_id = uploads.send(body)
-    failing_once(monkeypatch, "put" if body is SMALL else "complete_multipart")
+    failing_once(monkeypatch, tenant, "put" if body is SMALL else "complete_multipart")
     refused(uploads.complete(upload_id), 503, "StorageUnavailable")
     assert uploads.client.names("b") == []
     assert uploads.complete(upload_id).status == 200

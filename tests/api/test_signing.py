@@ -52,11 +52,11 @@ def use_keys(choose: Callable[[str, str], None]) -> Iterator[UseKeys]:
 
     def use(text: str) -> None:
         choose("STOWAGE_MASTER_KEY", text)
-        sealing.master_keys.cache_clear()
+        sealing.forget_master_keys()
         forget_everything()
 
     yield use
-    sealing.master_keys.cache_clear()
+    sealing.forget_master_keys()
     forget_everything()
 
 

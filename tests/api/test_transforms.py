@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from chalicelib import providers
-from chalicelib.core import transforms
+from chalicelib.core import cleanup, transforms
 from chalicelib.images.options import PARAMETERS, parse
 from chalicelib.tables.transforms import Transform
 from tests.client import Answer, Client
@@ -927,9 +927,9 @@ def test_a_folder_streams_what_is_beyond_the_limit(on_folder: Client, choose: Ch
 def test_a_folder_forgets_results_after_a_day(on_folder: Client, clock: Clock) -> None:
     ask(on_folder, "?width=20")
     clock.advance(86_390)
-    assert transforms.expire() == 0
+    assert cleanup.expire_copies() == 0
     assert len(kept(on_folder)) == 1
     clock.advance(20)
-    assert transforms.expire() == 1
+    assert cleanup.expire_copies() == 1
     assert kept(on_folder) == []
     assert ask(on_folder).status == 200

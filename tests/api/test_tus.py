@@ -14,6 +14,7 @@ from chalicelib import providers
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import sessions
 from chalicelib.errors import BytesMissing, UploadLocked
+from tests.api.held import storage_of
 from tests.api.tus_client import (
     CHUNK,
     MAX_BODY,
@@ -416,9 +417,10 @@ def test_a_writer_that_is_gone_is_followed_and_can_change_nothing(tus: Tus, half
 
 
 @pytest.mark.parametrize("method", ["put", "upload_part", "complete_multipart"])
-def test_an_upload_goes_on_when_the_storage_is_back(tus: Tus, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_an_upload_goes_on_when_the_storage_is_back(tus: Tus, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr(type(storage_of(tenant)), "min_part_bytes", 5 * MIB)
     upload_id, body = tus.begin(9 * MIB), noise(9 * MIB)
-    failing_once(monkeypatch, method)
+    failing_once(monkeypatch, tenant, method)
     statuses = []
     while (offset := tus.offset(upload_id)) < len(body):
         statuses.append(tus.patch(upload_id, offset, body[offset : offset + 4 * MIB]).status)
@@ -455,7 +457,7 @@ def test_a_done_upload_is_known_for_a_day(tus: Tus, body: bytes, clock: Clock) -
     assert holds(tus.client, body)
 
 
-def test_a_terminated_upload_is_gone(tus: Tus, body: bytes) -> None:
+def test_a_terminated_upload_is_gone(tus: Tus, tenant: Tenant, body: bytes) -> None:
     upload_id = begun(tus, body)
     stored = session(upload_id)
     answer = tus.delete(upload_id)
@@ -463,15 +465,15 @@ def test_a_terminated_upload_is_gone(tus: Tus, body: bytes) -> None:
     all_refused(tus, upload_id, 404)
     refused(last_chunk(tus, upload_id, body), 404)
     assert tus.client.names("b") == []
-    assert providers.internal().stat(stored.physical_key) is None
+    assert storage_of(tenant).stat(stored.physical_key) is None
 
 
-def test_a_terminated_upload_frees_its_parts(tus: Tus) -> None:
+def test_a_terminated_upload_frees_its_parts(tus: Tus, tenant: Tenant) -> None:
     upload_id = tus.begin(20 * MIB)
     tus.send(upload_id, noise(8 * MIB), 4 * MIB)
-    stored, provider = session(upload_id), providers.internal()
+    stored, provider = session(upload_id), storage_of(tenant)
     assert isinstance(provider, providers.Multipart)
-    assert [part.size for part in provider.list_parts(stored.physical_key, stored.multipart_id)] == [8 * MIB]
+    assert sum(part.size for part in provider.list_parts(stored.physical_key, stored.multipart_id)) == 8 * MIB
     assert tus.delete(upload_id).status == 204
     with pytest.raises(BytesMissing):
         provider.list_parts(stored.physical_key, stored.multipart_id)

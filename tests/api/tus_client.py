@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 import pytest
 
-from chalicelib import providers
+from chalicelib.core import staging
 from chalicelib.errors import StorageUnavailable
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.table import scan
 from chalicelib.tables.uploads import UploadSession
+from tests.api.held import storage_of
 from tests.client import Answer, Client
 from tests.conftest import Tenant, run_job
 
@@ -64,7 +65,7 @@ class Tus:
         """`body` from byte `first` on, in chunks, each of which is acknowledged."""
         for start in range(first, len(body), chunk):
             answer = self.patch(upload_id, start, body[start : start + chunk])
-            assert (answer.status, answer.headers["upload-offset"]) == (204, str(min(start + chunk, len(body)))), answer.body
+            assert (answer.status, answer.headers.get("upload-offset")) == (204, str(min(start + chunk, len(body)))), answer.body
 
     def upload(self, body: bytes, chunk: int, name: str = "o", **headers: str | None) -> str:
         """The id of an upload whose bytes have all been sent."""
@@ -78,6 +79,13 @@ class Tus:
         upload_id = self.begin(len(body), first or None, upload_metadata=None, upload_concat="partial")
         self.send(upload_id, body, chunk, len(first))
         return upload_id
+
+    def joined(self, *upload_ids: str, **headers: str | None) -> Answer:
+        """The same, waited for where a job does it."""
+        answer = self.join(*upload_ids, **headers)
+        if answer.status == 201 and (job_id := session(id_of(answer)).job_id):
+            run_job(job_id)
+        return answer
 
     def join(self, *upload_ids: str, **headers: str | None) -> Answer:
         return self.create(**({"upload_concat": "final;" + " ".join(f"{TUS}/{each}" for each in upload_ids)} | headers))
@@ -114,12 +122,22 @@ def info(client: Client, name: str = "o", bucket: str = "b") -> dict[str, Any]:
 def downloaded(client: Client, name: str = "o", bucket: str = "b") -> bytes:
     """An object's bytes, from where the API sends its readers."""
     answer = client.get(bucket, name)
+    if answer.status == 503 and answer.code == "Staging":
+        bring(info(client, name, bucket)["version"])
+        answer = client.get(bucket, name)
     if answer.status == 302:
         with urllib.request.urlopen(answer.headers["location"], timeout=30) as response:
             body: bytes = response.read()
         return body
     assert answer.status == 200, answer.body
     return answer.body
+
+
+def bring(version: str) -> None:
+    """Run the job that brings an object to where it can be downloaded from."""
+    rows = [Job.from_raw_data(item) for page in scan(Job) for item in page]
+    (job,) = (row for row in rows if row.kind == staging.JOB and row.pending and row.task["row"]["version"] == version)
+    run_job(job.job_id)
 
 
 def holds(client: Client, body: bytes, name: str = "o") -> bool:
@@ -150,9 +168,9 @@ def allow(tenant: Tenant, operation: str = "INSERT", definition: str = "true") -
     return str(answer.json()["id"])
 
 
-def failing_once(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """Have the storage fail at the next call of a provider's method, and be back for the one after it."""
-    kind = type(providers.internal())
+def failing_once(monkeypatch: pytest.MonkeyPatch, tenant: Tenant, method: str) -> None:
+    """Have the tenant's storage fail at the next call of a provider's method, and be back for the one after it."""
+    kind = type(storage_of(tenant))
     real = getattr(kind, method)
 
     def fail(*_: Any, **__: Any) -> Any:

@@ -7,6 +7,7 @@ import pytest
 
 from chalicelib import providers, workers
 from chalicelib.core import expiry, garbage
+from chalicelib.settings import settings
 from chalicelib.tables.garbage import Cursor, Garbage
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import Table, scan, write_all
@@ -90,7 +91,7 @@ def alone(embedded: stack.EmbeddedAWS) -> None:
     """Tables of objects, uploads and garbage, and a bucket, in which nothing is of another test."""
     for model in ALL_MODELS:
         purge(model)
-    s3, bucket = embedded.client("s3"), providers.internal().bucket  # type: ignore[attr-defined]  # S3, on the embedded AWS
+    s3, bucket = embedded.client("s3"), settings().s3_bucket  # S3, on the embedded AWS
     for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
         s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     providers.internal().delete([listed.key for listed in providers.internal().list("")])

@@ -10,6 +10,7 @@ from chalicelib import providers, seam, workers
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import cleanup, expiry, garbage, hours, objects, sessions
 from chalicelib.errors import StorageUnavailable
+from chalicelib.settings import settings
 from chalicelib.tables.garbage import Garbage
 from chalicelib.tables.uploads import PartsPage, UploadSession
 from tests.client import Answer, Client
@@ -60,7 +61,7 @@ def staged(upload_id: str) -> list[str]:
 
 
 def unfinished(embedded: Any) -> list[str]:
-    answer = embedded.client("s3").list_multipart_uploads(Bucket=providers.internal().bucket)
+    answer = embedded.client("s3").list_multipart_uploads(Bucket=settings().s3_bucket)
     return [upload["Key"] for upload in answer.get("Uploads", ())]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib import providers, seam, workers
 from chalicelib.core import cleanup, garbage, sessions, sweeps
+from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageUnavailable
 from chalicelib.tables.garbage import Garbage, Quarantined, Suspect, Sweep
 from chalicelib.tables.objects import StoredObject
@@ -225,7 +226,7 @@ def test_nothing_is_touched_before_it_is_known_how_many_there_are(
 ) -> None:
     real = sweeps._along_rows
     monkeypatch.setattr(sweeps, "BATCH", 10)
-    monkeypatch.setattr(sweeps, "_along_rows", lambda position: islice(real(position), 1))  # a slice is one batch
+    monkeypatch.setattr(sweeps, "_along_rows", lambda *asked: islice(real(*asked), 1))  # a slice is one batch
     for _ in range(5):
         report = run()["missing"]
         clock.advance(13 * HOUR)
@@ -462,6 +463,7 @@ def test_a_dry_run_reports_and_changes_nothing(
 def test_the_report_holds_counts_that_are_metrics(service: Client, lost: str, clock: Clock) -> None:
     report = cleanup.run(lambda: 600)
     assert cleanup.metrics(report) == {
+        "StoragesDegraded": 0,
         "UploadsFreed": 0,
         "UploadsLeft": 0,
         "GarbageDeleted": 0,
@@ -543,10 +545,10 @@ def test_two_cleanups_at_once_disturb_each_other_not(service: Client, lost: str,
     run()
     real = sweeps._is_missing
 
-    def meanwhile(suspect: Suspect) -> bool:
+    def meanwhile(patience: Patience, suspect: Suspect) -> bool:
         monkeypatch.setattr(sweeps, "_is_missing", real)
         run()
-        return real(suspect)
+        return real(patience, suspect)
 
     monkeypatch.setattr(sweeps, "_is_missing", meanwhile)
     clock.advance(13 * HOUR)

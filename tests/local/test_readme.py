@@ -10,6 +10,8 @@ from PIL import Image
 from infra.docs import README
 from tests.local.test_run import Running, live  # noqa: F401  the fixture
 
+TEXT = README.read_text(encoding="utf-8")
+OWN_STORAGE = re.findall(r"```sh\n(.*?)```", TEXT.partition("## Bring your own storage")[2].partition("\n## ")[0], re.DOTALL)
 TOUR = README.read_text(encoding="utf-8").partition("## Five minutes")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"```sh\n(.*?)```", TOUR, re.DOTALL)
 # curl as a reader has it, but for a status that is not success, which ends the script.
@@ -59,6 +61,15 @@ def test_the_tour_s_picture_is_transformed(told: str, folder: Path) -> None:
 
 
 def test_the_commands_of_the_first_page_exist() -> None:
-    targets = set(re.findall(r"^(\w+):.*##", Path(README.parent / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):.*##", Path(README.parent / "Makefile").read_text(), re.MULTILINE))
     assert {"run", "test", "bench", "lint", "package", "deploy", "help"} <= targets
-    assert {command for command in re.findall(r"\bmake (\w+)", README.read_text()) if command.islower()} <= targets | {"and"}
+    assert {command for command in re.findall(r"\bmake ([\w-]+)", README.read_text()) if command.islower()} <= targets | {"and"}
+
+
+def test_a_storage_of_one_s_own_is_made_tested_and_used(live: Running, folder: Path) -> None:  # noqa: F811
+    script = STRICT + f"source {live.data / 'dev.env'}\n" + "\n".join(OWN_STORAGE)
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"success":true,"message":"Connection successful"' in done.stdout
+    assert "\non my own storage\n" in done.stdout
+    assert list((live.data / "files" / "storages").rglob("hello.txt~*"))

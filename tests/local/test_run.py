@@ -147,12 +147,13 @@ def test_dev_env_can_be_sourced_and_is_for_its_owner_only(live: Running) -> None
     named = dict(line.split("=", 1) for line in sourced.splitlines())
     required = "STOWAGE_URL TENANT_ID SERVICE_KEY ANON_KEY JWT_SECRET ADMIN_KEY AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID"
     required += " AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION STOWAGE_TABLE_PREFIX STOWAGE_STORAGE_PROVIDER STOWAGE_S3_BUCKET"
-    required += " STOWAGE_STORAGE_ROOT STOWAGE_MASTER_KEY STOWAGE_JOBS_QUEUE STOWAGE_EVENT_BUS STOWAGE_DEFAULT_TENANT"
+    required += " STOWAGE_STORAGE_ROOT STOWAGE_MASTER_KEY_PARAMETER STOWAGE_JOBS_QUEUE STOWAGE_EVENT_BUS STOWAGE_DEFAULT_TENANT"
     assert all(named.get(name) for name in required.split())
     assert named["STOWAGE_URL"] == f"http://localhost:{live.port}"
     assert named["STOWAGE_STORAGE_PROVIDER"] == "s3"
     assert named["STOWAGE_ALLOW_PRIVATE_ENDPOINTS"] == "true"
-    assert len(base64.b64decode(named["STOWAGE_MASTER_KEY"])) == 32
+    key_file = Path(named["STOWAGE_MASTER_KEY_PARAMETER"].removeprefix("file:"))
+    assert len(base64.b64decode(key_file.read_text())) == 32
 
 
 def test_an_upload_is_served_counted_and_public(live: Running) -> None:

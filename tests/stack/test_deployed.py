@@ -7,13 +7,17 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from chalicelib.providers.s3 import S3
+from tests.servers.strict_s3 import StrictS3, strict_s3
 
 from .deployed import Stack, eventually
 
@@ -468,6 +472,70 @@ def test_an_image_is_transformed_within_the_functions_rights(stack: Stack, servi
     assert len(kept) == 1
     upload(stack, service_key, f"{bucket}/broken.png", drawn.getvalue()[:1000], "image/png")
     assert stack.call("GET", f"/storage/object/{bucket}/broken.png?width=100", service_key).status == 422
+
+
+@pytest.fixture
+def standing_in(stack: Stack, tmp_path: Path) -> Iterator[StrictS3]:
+    """A server that the functions which use tenants' storages take for S3."""
+    functions = stack.client("lambda")
+    with strict_s3(tmp_path / "swift") as server:
+        keys = {"access_key": server.access_key, "secret_key": server.secret_key}
+        S3("tenants", region=server.region, endpoint=server.endpoint, **keys)._call("CreateBucket")
+        told = {
+            "STOWAGE_ALLOW_PRIVATE_ENDPOINTS": "true",
+            "STOWAGE_ENDPOINT_OVERRIDES": f"s3.us-east-1.amazonaws.com={server.endpoint}",
+        }
+        for name in ("api", "job-worker", "hourly"):
+            before = functions.get_function_configuration(FunctionName=f"{stack.prefix}-{name}")["Environment"]["Variables"]
+            functions.update_function_configuration(FunctionName=f"{stack.prefix}-{name}", Environment={"Variables": before | told})
+        yield server
+
+
+def test_a_storage_is_tested_used_and_watched_within_the_functions_rights(
+    stack: Stack, service_key: str, bucket: str, standing_in: StrictS3
+) -> None:
+    described = {
+        "name": "own",
+        "provider": "s3",
+        "bucket_name": "tenants",
+        "region": "us-east-1",
+        "access_key_id": standing_in.access_key,
+        "secret_access_key": standing_in.secret_key,
+        "remote_path": "of/stowage",
+    }
+    made = stack.call("POST", "/storages/create", service_key, described)
+    assert made.status == 201, made.body
+    storage_id = made.json()["storage_uuid"]
+    assert stack.call("POST", "/storage/buckets", service_key, {"name": "owned", "storage_id": storage_id}).status == 201
+    upload(stack, service_key, "owned/a.txt", b"on its own storage")
+    assert stack.call("GET", "/storage/object/owned/a.txt", service_key).body == b"on its own storage"
+    copied = stack.call(
+        "POST", "/storage/object/copy", service_key, {"bucket": "owned", "from": "a.txt", "to": "a.txt", "to_bucket": bucket}
+    )
+    assert copied.status == 202, copied.body
+    job = f"/jobs/{copied.json()['job_id']}"
+    assert eventually(lambda: stack.call("GET", job, service_key).json()["status"] == "done"), stack.call("GET", job, service_key).body
+    assert stack.call("GET", f"/storage/object/{bucket}/a.txt", service_key).body == b"on its own storage"
+    assert eventually(lambda: stack.call("GET", "/storages/list", service_key).json()[0]["bucket_object_count"] == 1)
+    row = next(row for row in stack.rows("storages") if row["storage_id"] == storage_id)
+    change(stack, "storages", {name: row[name] for name in ("tenant_id", "storage_id")}, probed_at="2020-01-01T00:00:00.000000Z")
+    assert stack.invoke("hourly", {})["storages"] == {"due": 1, "probed": 1, "degraded": 0, "recovered": 0, "finished": True}
+    assert stack.call("DELETE", "/storages/delete", service_key, {"storage_uuid": storage_id}).status == 409
+    assert stack.call("DELETE", "/storage/buckets/owned", service_key).status == 200
+    assert stack.call("DELETE", f"/storages/delete?storage_uuid={storage_id}", service_key).status == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("sftp", {"host": "localhost", "bucket": "a", "access_key": "a", "secret_key": "b"}),
+        ("ftp", {"host": "localhost", "bucket": "a", "access_key": "a", "secret_key": "b"}),
+    ],
+)
+def test_the_package_has_what_every_kind_of_storage_needs(stack: Stack, service_key: str, kind: str, fields: dict[str, str]) -> None:
+    told = stack.call("POST", "/api/v1/backups/storage-configs/test-connection", service_key, {"name": "a", "provider": kind, **fields})
+    assert told.status == 200, told.body
+    assert told.json()["code"] in ("EndpointRefused", "ConnectionRefused"), told.body
 
 
 def test_the_schedule_starts_the_hourly_function(stack: Stack) -> None:

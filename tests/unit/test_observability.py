@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chalicelib import workers
-from chalicelib.core import cleanup, expiry, garbage, sweeps
+from chalicelib.core import cleanup, drift, expiry, garbage, sweeps
 from infra import stack
 from tests.conftest import Context, Tenant
 
@@ -214,6 +214,7 @@ def test_a_sweep_that_stopped_is_told(missing: str | None, orphan: str | None, t
     report = {
         "uploads": expiry.Report().as_dict(),
         "garbage": garbage.Report().as_dict(),
+        "storages": drift.Report().as_dict(),
         "sweeps": {kind: each.as_dict() for kind, each in swept.items()},
     }
     assert cleanup.metrics(report)["SweepsStopped"] == told

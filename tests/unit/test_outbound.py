@@ -134,11 +134,12 @@ def test_the_socket_is_connected_to_the_address_that_was_judged(monkeypatch: pyt
     asked = answering(monkeypatch, ["8.8.8.8"], ["127.0.0.1"])
     connected: list[Any] = []
 
-    def connect(self: socket.socket, address: Any) -> None:
+    def connect(made: socket.socket, address: Any, *_: Any) -> None:
+        made.close()
         connected.append(address)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(outbound.Screened, "_connected", lambda self, made, address: (made.close(), connect(made, address)))
+    monkeypatch.setattr(outbound, "_connected", connect)
     with pytest.raises(Unreachable):
         fetch("https://rebinding.example/", 100)
     assert asked == ["rebinding.example"]
@@ -170,12 +171,12 @@ def test_of_many_dead_addresses_two_are_tried(monkeypatch: pytest.MonkeyPatch, w
     answering(monkeypatch, ["127.0.0.1"] * 9)
     tried: list[Any] = []
 
-    def refuse(self: Any, made: socket.socket, address: Any) -> socket.socket:
+    def refuse(made: socket.socket, address: Any, *_: Any) -> socket.socket:
         made.close()
         tried.append(address)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(outbound.Screened, "_connected", refuse)
+    monkeypatch.setattr(outbound, "_connected", refuse)
     with pytest.raises(Unreachable):
         fetch("http://many.example/", 100)
     assert len(tried) == 2

@@ -233,7 +233,7 @@ def test_a_hash_is_put_down_and_taken_up(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_storage_that_assembles_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "internal", object)
     with pytest.raises(StorageUnavailable):
-        parts.multipart()
+        parts.multipart(UploadSession("u"))
 
 
 @pytest.mark.parametrize(("chosen", "largest"), [(10, 10), (MAX_CHUNKED, MAX_CHUNKED), (MAX_CHUNKED + 1, MAX_CHUNKED)])

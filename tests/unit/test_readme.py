@@ -17,4 +17,5 @@ def test_every_setting_has_a_row_with_its_default() -> None:
     assert {name.lower() for name in rows} == set(Settings.__annotations__)
     for name, told in rows.items():
         default = getattr(Settings(), name.lower())
-        assert not default or f"`{default}`" == told.strip(), name
+        shown = str(default).lower() if isinstance(default, bool) else default
+        assert not default or f"`{shown}`" == told.strip(), name

@@ -26,12 +26,12 @@ def use_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[UseKey]:
     def use(text: str) -> None:
         monkeypatch.setenv("STOWAGE_MASTER_KEY", text)
         settings.settings.cache_clear()
-        sealing.master_keys.cache_clear()
+        sealing.forget_master_keys()
 
     yield use
     monkeypatch.undo()
     settings.settings.cache_clear()
-    sealing.master_keys.cache_clear()
+    sealing.forget_master_keys()
 
 
 @given(st.text(max_size=200), st.text(max_size=60))

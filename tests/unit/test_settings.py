@@ -18,6 +18,11 @@ VALUES = {
     "max_transform_size": "1234",
     "transform_ttl": "60",
     "transforms_per_minute": "7",
+    "probes_per_minute": "7",
+    "enabled_providers": "sftp,azure_blob",
+    "allow_org_byos": "false",
+    "platform_storage": "true",
+    "endpoint_overrides": "a.example=http://127.0.0.1:9000",
     "allow_private_endpoints": "true",
     "log_level": "DEBUG",
 }
@@ -30,6 +35,12 @@ DEFAULTS = {
     "s3_region": "",
     "s3_access_key": "",
     "s3_secret_key": "",
+    "azure_connection_string": "",
+    "azure_container": "stowage",
+    "enabled_providers": "aws_s3,cloudflare_r2,backblaze_b2,minio,sftp,ftp",
+    "allow_org_byos": True,
+    "platform_storage": False,
+    "endpoint_overrides": "",
     "master_key": "",
     "master_key_parameter": "",
     "default_tenant": "",
@@ -41,6 +52,7 @@ DEFAULTS = {
     "max_transform_size": 10_000_000,
     "transform_ttl": 3600,
     "transforms_per_minute": 300,
+    "probes_per_minute": 30,
     "jobs_queue": "",
     "event_bus": "",
     "allow_private_endpoints": False,
@@ -58,7 +70,7 @@ def test_every_setting_is_read_from_its_variable(name: str) -> None:
     value = VALUES.get(name, "http://some.value")
     environment = S3 | {f"STOWAGE_{name.upper()}": value}
     kind = type(getattr(Settings(), name))
-    assert getattr(read(environment), name) == kind(value)
+    assert getattr(read(environment), name) == (value == "true" if kind is bool else kind(value))
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Settings)])

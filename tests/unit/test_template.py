@@ -10,13 +10,13 @@ import pytest
 import chalicelib
 from chalicelib import seam
 from chalicelib.core import sweeps
-from chalicelib.tables import buckets, garbage, jobs, limits, objects, policies, tenants, transforms, uploads
+from chalicelib.tables import buckets, garbage, jobs, limits, objects, policies, storages, tenants, transforms, uploads
 from chalicelib.tables.table import Table
 from infra import stack
 
 MODELS = [
     model
-    for module in (buckets, garbage, jobs, limits, objects, policies, tenants, transforms, uploads)
+    for module in (buckets, garbage, jobs, limits, objects, policies, storages, tenants, transforms, uploads)
     for _, model in inspect.getmembers(module, inspect.isclass)
     if issubclass(model, Table) and model.__module__ == module.__name__
 ]

@@ -19,6 +19,7 @@ from chalicelib import aws, providers, seam, workers
 from chalicelib.access import cache
 from chalicelib.core import sessions, sweeps, tenants
 from chalicelib.providers.s3 import S3
+from chalicelib.settings import settings
 from chalicelib.tables.garbage import Garbage
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import scan
@@ -334,7 +335,7 @@ class Crowd:
         return {listed.key for listing in (stored, staged) for listed in listing} - named
 
     def _multipart_uploads(self) -> list[str]:
-        answer = self.aws.client("s3").list_multipart_uploads(Bucket=providers.internal().bucket)
+        answer = self.aws.client("s3").list_multipart_uploads(Bucket=settings().s3_bucket)
         return [upload["Key"] for upload in answer.get("Uploads", ()) if self.tenant_id in upload["Key"]]
 
     def _sweep(self) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chalicelib.access.permissions import require_service
 from chalicelib.core import buckets
-from chalicelib.errors import BucketFixed, StorageNotFound
+from chalicelib.errors import BucketFixed
 from chalicelib.surfaces.http import Request, flag, json_answer
 from chalicelib.tables.buckets import Bucket
 from chalicelib.webapp import Answer
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 
 def create(request: Request, body: "models.CreateBucket") -> Answer:
     require_service(request.principal, "creating a bucket")
-    if body.storage_id is not None:
-        raise StorageNotFound(f"there is no storage {body.storage_id}")
-    bucket = buckets.create(request.principal.tenant_id, body.name, body.chosen())
+    storage_id = body.storage_id.lower() if body.storage_id else None
+    bucket = buckets.create(request.principal, body.name, body.chosen(), storage_id)
     return json_answer(201, shown(bucket))
 
 
@@ -35,7 +34,7 @@ def change(request: Request, body: "models.ChangeBucket") -> Answer:
     name = request.path("bucket")
     if body.name is not None and body.name != name:
         raise BucketFixed("a bucket keeps its name; create another and move its objects")
-    if body.storage_id is not None:
+    if body.storage_id is not None and body.storage_id.lower() != buckets.get(request.principal.tenant_id, name).storage_id:
         raise BucketFixed("a bucket keeps its storage; create another and move its objects")
     return json_answer(200, shown(buckets.change(request.principal.tenant_id, name, body.chosen())))
 
@@ -72,7 +71,7 @@ def shown(bucket: Bucket) -> "models.Bucket":
         "allowed_mime_types": bucket.allowed_mime_types,
         "transforms": _transforms(bucket),
         "transform_presets": {name: _options(given) for name, given in (bucket.transform_presets or {}).items()},
-        "storage_id": None,
+        "storage_id": bucket.storage_id,
         "object_count": int(bucket.object_count),
         "total_size_bytes": int(bucket.total_size_bytes),
         "created_at": bucket.created_at,

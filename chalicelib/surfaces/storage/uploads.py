@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib import seam
 from chalicelib.core import content, direct, sessions, uploads
-from chalicelib.core.direct import Begun, Promise
+from chalicelib.core.direct import Begun, Promised
 from chalicelib.core.sessions import Wanted
 from chalicelib.errors import InvalidRequest
 from chalicelib.settings import settings
@@ -79,7 +79,7 @@ def _position(request: Request) -> tuple[int, int | None]:
 
 # ---- direct --------------------------------------------------------------------------------------------
 def begin_direct(request: Request, body: "models.BeginDirect") -> Answer:
-    promise = Promise(body.checksum_sha256, body.content_md5, body.parts)
+    promise = Promised(body.checksum_sha256, body.content_md5, body.parts)
     return json_answer(201, _shown(direct.begin(request.principal, _wanted(body), promise)))
 
 

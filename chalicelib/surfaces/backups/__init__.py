@@ -1,0 +1,1 @@
+"""Backups and the storages that they go to (seed 001)."""

@@ -1,0 +1,1 @@
+"""The vault: storages, keys and deltas (seed 000)."""
