@@ -179,7 +179,7 @@ def change(tenant_id: str, name: str, changes: dict[str, Any]) -> Bucket:
     for _ in tries(f"bucket {name} is being changed by too many at once; try again shortly"):
         bucket = get(tenant_id, name)
         actions = [
-            *(_set_or_remove(getattr(Bucket, field), value) for field, value in chosen.items()),
+            *Bucket.setting(chosen),
             Bucket.revision.set(bucket.revision + 1),
             Bucket.updated_at.set(seam.iso(seam.now())),
         ]
@@ -258,10 +258,6 @@ def _rows(partition: str) -> list[Item]:
         "Limit": DELETED_AT_ONCE,
     }
     return next(StoredObject.pages(**query))
-
-
-def _set_or_remove(attribute: Any, value: Any) -> Any:
-    return attribute.remove() if value is None else attribute.set(value)
 
 
 def _cache_key(tenant_id: str, name: str) -> str:

@@ -12,11 +12,10 @@ from typing import Any
 from chalicelib import seam
 from chalicelib.core import events, keeping, probing, storages
 from chalicelib.core.events import Event
-from chalicelib.core.storage_rules import VAULT
 from chalicelib.core.storages import DEGRADED
 from chalicelib.errors import Unavailable
 from chalicelib.observability import logger
-from chalicelib.tables.storages import Storage, StorageName
+from chalicelib.tables.storages import Storage, is_storage
 from chalicelib.tables.table import scan
 
 # Seconds.
@@ -56,7 +55,7 @@ def run(seconds_left: Callable[[], float], dry_run: bool = False) -> Report:
 
 def _all() -> list[Storage]:
     items = (item for page in scan(Storage) for item in page)
-    return [Storage.from_raw_data(item) for item in items if not item["storage_id"]["S"].startswith(StorageName.PREFIX)]
+    return [Storage.from_raw_data(item) for item in items if is_storage(item)]
 
 
 def _is_due(row: Storage) -> bool:
@@ -70,9 +69,8 @@ def _is_due(row: Storage) -> bool:
 
 def _look_at(row: Storage, report: Report) -> None:
     was_degraded = row.status == DEGRADED
-    profile = probing.vault_profile(row.storage_id, row.tenant_id) if row.surface == VAULT else probing.backups_profile()
     try:
-        result = probing.probe(keeping.connection_of(row), row.tenant_id, profile)
+        result = probing.probe(keeping.connection_of(row), row.tenant_id, storages.profile_of(row, row.tenant_id))
     except Exception:  # a storage that cannot even be described must not keep up the others
         logger().exception("a storage could not be probed", extra={"storage_id": row.storage_id})
         return

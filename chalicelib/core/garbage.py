@@ -163,7 +163,7 @@ def _delete_bytes(rows: Sequence[Garbage], patience: Patience) -> dict[str, str]
     left: dict[str, str] = {}
     by_storage: dict[tuple[str, str | None], list[Garbage]] = defaultdict(list)
     for row in rows:
-        by_storage[row.partition.partition("#")[0] if row.storage_id else "", row.storage_id].append(row)
+        by_storage[keeping.storage_of(row)].append(row)
     for together in by_storage.values():
         keys = [row.physical_key for row in together]
         if not patience.has_for(together[0]):

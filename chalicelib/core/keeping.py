@@ -43,7 +43,12 @@ _told: MinuteCache[bool] = MinuteCache()
 
 def holding(kept: Kept) -> Provider:
     """The provider that holds some bytes."""
-    return provider_of((kept.partition or "").partition("#")[0], kept.storage_id)
+    return provider_of(*storage_of(kept))
+
+
+def storage_of(kept: Kept) -> tuple[str, str | None]:
+    """The tenant and the id of the storage that holds some bytes; the internal one is everybody's: no tenant, None."""
+    return ("", None) if kept.storage_id is None else (kept.partition.partition("#")[0], kept.storage_id)
 
 
 def provider_of(tenant_id: str, storage_id: str | None) -> Provider:

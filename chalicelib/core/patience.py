@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chalicelib import seam
-from chalicelib.core.keeping import Kept
+from chalicelib.core.keeping import Kept, storage_of
 from chalicelib.errors import StorageUnavailable
 
 # Seconds a storage and run.
@@ -20,11 +20,11 @@ class Patience:
     """Of one run."""
 
     def __init__(self) -> None:
-        self._spent: dict[tuple[str, str], float] = defaultdict(float)
+        self._spent: dict[tuple[str, str | None], float] = defaultdict(float)
 
     def has_for(self, kept: Kept) -> bool:
         """Whether the storage that holds some bytes is asked once more."""
-        return kept.storage_id is None or self._spent[_storage_of(kept)] < A_STORAGE
+        return kept.storage_id is None or self._spent[storage_of(kept)] < A_STORAGE
 
     @contextmanager
     def asking(self, kept: Kept) -> Iterator[None]:
@@ -33,11 +33,7 @@ class Patience:
         try:
             yield
         except StorageUnavailable:
-            self._spent[_storage_of(kept)] += A_STORAGE
+            self._spent[storage_of(kept)] += A_STORAGE
             raise
         finally:
-            self._spent[_storage_of(kept)] += seam.timestamp() - began
-
-
-def _storage_of(kept: Kept) -> tuple[str, str]:
-    return (kept.partition or "").partition("#")[0], kept.storage_id or ""
+            self._spent[storage_of(kept)] += seam.timestamp() - began

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from chalicelib.access.sealing import master_keys, resealed
 from chalicelib.access.tokens import record_of_secret
 from chalicelib.core import keeping
-from chalicelib.tables.storages import Storage, StorageName
+from chalicelib.tables.storages import Storage, is_storage
 from chalicelib.tables.table import ConditionFailed, scan
 from chalicelib.tables.tenants import Tenant
 
@@ -57,7 +57,7 @@ def _all() -> Iterator[_Sealed]:
     for page in scan(Tenant):
         yield from (_of_tenant(Tenant.from_raw_data(item)) for item in page)
     for page in scan(Storage):
-        yield from (_of_storage(Storage.from_raw_data(item)) for item in page if not item["storage_id"]["S"].startswith(StorageName.PREFIX))
+        yield from (_of_storage(Storage.from_raw_data(item)) for item in page if is_storage(item))
 
 
 def _of_tenant(row: Tenant) -> _Sealed:

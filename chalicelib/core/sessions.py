@@ -248,7 +248,7 @@ def commit(session: UploadSession, changes: dict[str, Any]) -> None:
 def _commit(session: UploadSession, changes: dict[str, Any]) -> None:
     fence, holder = session.fence, session.holder
     try:
-        session.change(_actions(changes), held(session))
+        session.change(UploadSession.setting(changes), held(session))
     except ConditionFailed as failed:
         if failed.row is None or (failed.row.fence, failed.row.holder, failed.row.lease_until) != (fence, holder, 0):
             raise taken_over() from failed
@@ -260,7 +260,7 @@ def _commit_with(session: UploadSession, changes: dict[str, Any], page: PartsPag
         try:
             with Transaction() as transaction:
                 transaction.put(page)
-                transaction.change(session, _actions(changes), held(session))
+                transaction.change(session, UploadSession.setting(changes), held(session))
             session.attribute_values.update(changes)
             return
         except TransactionFailed as failed:
@@ -274,7 +274,7 @@ def release(session: UploadSession, touched: bool) -> None:
     if touched:
         changes |= {"next_part": session.next_part + 1, "litter": True}
     try:
-        session.change(_actions(changes), held(session))
+        session.change(UploadSession.setting(changes), held(session))
     except (ConditionFailed, StowageError):
         return  # taken over meanwhile, or the lease runs out by itself: the failure that led here matters more
 
@@ -295,11 +295,6 @@ def taken_over() -> UploadLocked:
     return UploadLocked("another request has taken over this upload; ask for its offset and go on there", 1)
 
 
-def _actions(changes: dict[str, Any]) -> list[Action]:
-    attributes = UploadSession.get_attributes()
-    return [attributes[name].remove() if value is None else attributes[name].set(value) for name, value in changes.items()]
-
-
 def note_multipart(session: UploadSession, multipart_id: str) -> None:
     """Store the multipart upload that was made for a session."""
     session.change([UploadSession.multipart_id.set(multipart_id)], UploadSession.status == OPEN)
@@ -315,7 +310,7 @@ def extend(session: UploadSession, job_id: str | None = None) -> None:
     same: Condition = (UploadSession.fence == session.fence) & (UploadSession.status == session.status)
     for _ in tries(f"upload {session.upload_id} is busy; try again shortly"):
         try:
-            session.change(_actions(changes), same)
+            session.change(UploadSession.setting(changes), same)
             return
         except ConditionFailed as failed:
             met = failed.row
@@ -332,7 +327,7 @@ def settle(transaction: Transaction, session: UploadSession, result: dict[str, A
     done = {"status": DONE, "total": session.total, "offset": session.total, "result": result, "lease_until": 0}
     changes: dict[str, Any] = done | _lasting()
     session.expires_at = changes["expires_at"]
-    transaction.change(session, _actions(changes), (UploadSession.status == OPEN) & condition)
+    transaction.change(session, UploadSession.setting(changes), (UploadSession.status == OPEN) & condition)
 
 
 def end(session: UploadSession, status: str) -> None:
@@ -346,7 +341,7 @@ def end(session: UploadSession, status: str) -> None:
     if status == TERMINATED:
         changes |= {"expires_at": now, "expiry_hour": seam.hour(now)}
     same: Condition = (UploadSession.fence == session.fence) & (UploadSession.status == session.status)
-    session.change(_actions(changes), same)
+    session.change(UploadSession.setting(changes), same)
 
 
 def pages(session: UploadSession) -> Sequence[PartsPage]:

@@ -31,7 +31,7 @@ from chalicelib.errors import (
 from chalicelib.observability import logger
 from chalicelib.providers.catalogue import KINDS, SPEAKS_FTP, SPEAKS_SFTP, Connection
 from chalicelib.settings import settings
-from chalicelib.tables.storages import Storage, StorageName
+from chalicelib.tables.storages import Storage, StorageName, is_storage
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
 from chalicelib.tables.tenants import Tenant
 
@@ -51,12 +51,8 @@ def get(principal: Principal, surface: str, storage_id: str) -> Storage:
 def all_of(principal: Principal, surface: str) -> list[Storage]:
     """Every storage that was made on this surface, oldest first."""
     require_permission(principal, Permission.LIST_STORAGES)
-    rows = (Storage.from_raw_data(item) for page in Storage.pages_of(principal.tenant_id) for item in page if _is_storage(item))
+    rows = (Storage.from_raw_data(item) for page in Storage.pages_of(principal.tenant_id) for item in page if is_storage(item))
     return sorted((row for row in rows if row.surface == surface), key=lambda row: (row.created_at, row.storage_id))
-
-
-def _is_storage(item: Mapping[str, Any]) -> bool:
-    return not item["storage_id"]["S"].startswith(StorageName.PREFIX)
 
 
 def _of_surface(principal: Principal, surface: str, storage_id: str) -> Storage:
@@ -93,7 +89,7 @@ def create(principal: Principal, surface: str, name: str, given: Mapping[str, An
     _describe(row, connection)
     warning = None
     if surface == VAULT:
-        result = _probe(principal, connection, probing.vault_profile(storage_id, _user_id(principal)))
+        result = _probe(principal, connection, profile_of(row, _user_id(principal)))
         _note(row, result)
         row.expected, warning = row.probe, result.warning
         _log(row, warning)
@@ -114,7 +110,7 @@ def create(principal: Principal, surface: str, name: str, given: Mapping[str, An
 
 def _require_room(tenant_id: str) -> None:
     pages = Storage.pages_of(tenant_id, ProjectionExpression="storage_id")
-    if sum(_is_storage(item) for page in pages for item in page) >= MAX_STORAGES:
+    if sum(is_storage(item) for page in pages for item in page) >= MAX_STORAGES:
         raise InvalidRequest(f"a tenant has at most {MAX_STORAGES} storages; delete one that is not used")
 
 
@@ -154,7 +150,7 @@ def change(principal: Principal, surface: str, storage_id: str, changes: Mapping
     """Set fields of the model, `name`, `is_active` or `is_default`, and leave the others; gives what a probe warns of.
 
     Only changed connection details are probed, on the vault, before anything is saved. Raises what `create` does, and
-    StorageInUse for another place while buckets lie in this one.
+    StorageInUse for another place while buckets or backups lie in this one.
     """
     require_permission(principal, Permission.UPDATE_STORAGES)
     for _ in tries(f"storage {storage_id} is being changed; try again shortly"):
@@ -172,7 +168,7 @@ def change(principal: Principal, surface: str, storage_id: str, changes: Mapping
 
 
 def _changed(principal: Principal, row: Storage, changes: Mapping[str, Any]) -> tuple[Storage, str | None, bool]:
-    """The row as it is to be, what its probe warns of, and whether it is only for a storage that no bucket lies on."""
+    """The row as it is to be, what its probe warns of, and whether it is only for a storage that no bucket or backup lies on."""
     changed, before = Storage(**row.attribute_values), connection_of(row)
     changed.name = storage_rules.check_name(row.surface, changes.get("name", row.name))
     changed.is_active = changes.get("is_active", row.is_active)
@@ -192,17 +188,11 @@ def _changed(principal: Principal, row: Storage, changes: Mapping[str, Any]) -> 
     now = seam.iso(seam.now())
     if any(getattr(after, field) != getattr(before, field) for field in SECRETS):
         changed.credentials_changed_at = now
-    changed.status, changed.reason, changed.probe, changed.expected, changed.probed_at, changed.failures = (
-        UNTESTED,
-        None,
-        None,
-        None,
-        None,
-        0,
-    )
+    changed.status, changed.failures = UNTESTED, 0
+    changed.reason = changed.probe = changed.expected = changed.probed_at = None
     if row.surface != VAULT and not row.buckets:
         return changed, None, moved
-    result = _probe(principal, after, _profile(principal, row))
+    result = _probe(principal, after, profile_of(row, _user_id(principal)))
     _note(changed, result)
     changed.expected = changed.probe
     _log(changed, result.warning)
@@ -234,11 +224,7 @@ def _save(row: Storage, changed: Storage, unreferred: bool, is_default: bool | N
     changed.revision, changed.updated_at = row.revision + 1, seam.iso(seam.now())
     counted = ("buckets", "keys", "backups", "backup_bytes", "object_count", "total_size_bytes", "last_used_at")
     before, after = row.attribute_values, changed.attribute_values
-    actions = [
-        getattr(Storage, field).remove() if after[field] is None else getattr(Storage, field).set(after[field])
-        for field in after
-        if field not in counted and after[field] != before.get(field)
-    ]
+    actions = Storage.setting({field: after[field] for field in after if field not in counted and after[field] != before.get(field)})
     condition = Storage.revision == row.revision
     if unreferred:
         condition &= (Storage.buckets == 0) & (Storage.backups == 0)
@@ -312,14 +298,15 @@ def try_saved(principal: Principal, surface: str, storage_id: str) -> Result:
     """Probe a storage as it stands and keep what is found; raises StorageNotFound, Throttled."""
     require_permission(principal, Permission.LIST_STORAGES)
     row = _of_surface(principal, surface, storage_id)
-    result = _result(principal, connection_of(row), _profile(principal, row))
+    result = _result(principal, connection_of(row), profile_of(row, _user_id(principal)))
     note(row, result, asked_for=principal.may(Permission.UPDATE_STORAGES))
     keep(row)
     return result
 
 
-def _profile(principal: Principal, row: Storage) -> Profile:
-    return probing.vault_profile(row.storage_id, _user_id(principal)) if row.surface == VAULT else probing.backups_profile()
+def profile_of(row: Storage, user_id: str) -> Profile:
+    """How a storage is probed, as the surface says that it was made on."""
+    return probing.vault_profile(row.storage_id, user_id) if row.surface == VAULT else probing.backups_profile()
 
 
 def _user_id(principal: Principal) -> str:
@@ -373,8 +360,7 @@ def note(row: Storage, result: Result, asked_for: bool = False) -> None:
 def keep(row: Storage) -> None:
     """Store what was noted, unless the storage is another by now."""
     fields = ("probed_at", "failures", "status", "reason", "probe", "expected", "host_key")
-    values = {field: getattr(row, field) for field in fields}
-    actions = [getattr(Storage, field).remove() if value is None else getattr(Storage, field).set(value) for field, value in values.items()]
+    actions = Storage.setting({field: getattr(row, field) for field in fields})
     with suppress(ConditionFailed):  # changed, or removed: what was found is of another connection
         row.change(actions, Storage.revision == row.revision)
     keeping.changed(row.tenant_id, row.storage_id)
@@ -390,6 +376,6 @@ def require_usable(principal: Principal, storage_id: str) -> int:
     if row is None:
         raise _not_found(storage_id)
     if row.probe is None:
-        note(row, _probe(principal, connection_of(row), _profile(principal, row)), asked_for=True)
+        note(row, _probe(principal, connection_of(row), profile_of(row, _user_id(principal))), asked_for=True)
         keep(row)
     return int(row.revision)

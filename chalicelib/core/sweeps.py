@@ -180,7 +180,7 @@ def _lost(rows: Sequence[StoredObject], patience: Patience) -> list[StoredObject
     """
     by_storage: dict[tuple[str, str | None], list[StoredObject]] = defaultdict(list)
     for row in rows:
-        by_storage[row.partition.partition("#")[0] if row.storage_id else "", row.storage_id].append(row)
+        by_storage[keeping.storage_of(row)].append(row)
     lost: list[StoredObject] = []
     for (_, storage_id), together in by_storage.items():
         if storage_id is None:

@@ -85,7 +85,7 @@ def change_tenant(tenant_id: str, changes: dict[str, Any]) -> Tenant:
     tenant = get_tenant(tenant_id)
     if "jwt_audience" in changes:
         changes = changes | {"jwt_audience": changes["jwt_audience"] or DEFAULT_AUDIENCE}
-    actions = [getattr(Tenant, field).remove() if value is None else getattr(Tenant, field).set(value) for field, value in changes.items()]
+    actions = Tenant.setting(changes)
     if actions:
         try:
             tenant.change(actions, Tenant.tenant_id.exists())

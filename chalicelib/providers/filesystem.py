@@ -30,11 +30,11 @@ _KEY_FILE = "key"
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
-def _file_segment(segment: str) -> str:
+def file_segment(segment: str) -> str:
     return ESCAPE + segment if segment in ("", ".", "..") or segment.startswith(ESCAPE) else segment
 
 
-def _key_segment(name: str) -> str:
+def key_segment(name: str) -> str:
     return name[1:] if name.startswith(ESCAPE) else name
 
 
@@ -213,7 +213,7 @@ class Filesystem:
     def _path(self, key: str) -> Path:
         if "\0" in key:
             raise BytesMissing("there is no such object in the storage")
-        path = self._objects.joinpath(*(_file_segment(segment) for segment in key.split("/")))
+        path = self._objects.joinpath(*(file_segment(segment) for segment in key.split("/")))
         if os.path.realpath(path) != str(path):  # a link: not made here, and it may lead anywhere
             raise StorageUnavailable("the storage folder holds a link in place of an object; remove it")
         return path
@@ -265,7 +265,7 @@ class Filesystem:
         except FileNotFoundError:
             return
         for entry in entries:
-            below = key + _key_segment(entry.name)
+            below = key + key_segment(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(Path(entry.path), below + "/")
             elif entry.is_file(follow_symlinks=False):

@@ -26,8 +26,8 @@ from chalicelib.errors import BytesMissing, StorageUnavailable
 from chalicelib.providers import Capabilities, Inspected, Listed, ListedPart, Part, Stat
 from chalicelib.providers.connections import Connection, Connections
 from chalicelib.providers.failures import Failure, failure
+from chalicelib.providers.filesystem import ESCAPE, file_segment, key_segment
 
-ESCAPE = "%"
 OWN = ".stowage"
 PIECE = 2 << 20
 # Seconds: well within a request's, so that what is joined so far can be given back.
@@ -245,7 +245,7 @@ class Tree(ABC):
                 self._require_base(files)
                 return
         for entry in entries:
-            key = below + _segment(entry.name)
+            key = below + key_segment(entry.name)
             if not entry.is_folder:
                 yield Listed(key, entry.size)
             elif below or entry.name != OWN:
@@ -466,7 +466,7 @@ class Tree(ABC):
     def _path(self, key: str) -> str:
         if "\0" in key or "\n" in key or "\r" in key:
             raise BytesMissing("there is no such object in the storage")
-        segments = [_file_name(segment) for segment in key.split("/")]
+        segments = [file_segment(segment) for segment in key.split("/")]
         if segments[0] == OWN:
             segments[0] = ESCAPE + OWN
         return f"{self._base}/{'/'.join(segments)}"
@@ -521,14 +521,6 @@ def put_in_place(rename: Callable[[str, str], None], remove: Callable[[str], Non
         rename(aside, target)
         raise
     remove(aside)
-
-
-def _file_name(segment: str) -> str:
-    return ESCAPE + segment if segment in ("", ".", "..") or segment.startswith(ESCAPE) else segment
-
-
-def _segment(name: str) -> str:
-    return name[1:] if name.startswith(ESCAPE) else name
 
 
 def _mark(key: str) -> str:

@@ -14,7 +14,7 @@ its id. A name that has to be unique is a row of its own (`StorageName`), writte
 
 from typing import ClassVar
 
-from chalicelib.tables.table import BooleanAttribute, JSONAttribute, NumberAttribute, Table, UnicodeAttribute, table_name
+from chalicelib.tables.table import BooleanAttribute, Item, JSONAttribute, NumberAttribute, Table, UnicodeAttribute, table_name
 
 
 class Storage(Table):
@@ -70,3 +70,8 @@ class StorageName(Table):
     taken_by = UnicodeAttribute()
 
     PREFIX: ClassVar[str] = "name#"
+
+
+def is_storage(item: Item) -> bool:
+    """Whether an item of the table is a storage, not a name. Only the id has to be read of it."""
+    return not item["storage_id"]["S"].startswith(StorageName.PREFIX)

@@ -4,7 +4,7 @@ Each write here is one conditional call. `ConditionFailed.row` is the row that s
 caller can tell its own earlier write (an SDK retry whose first answer was lost) from another writer's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Self, cast
 
@@ -158,6 +158,12 @@ class Table(Model):
         """Update attributes if `condition` holds, and take over the row that results; raises ConditionFailed."""
         update = self.get_update_kwargs_from_instance(list(actions), condition, return_values_on_condition_failure="ALL_OLD")
         self.deserialize(self._write("UpdateItem", update | {"ReturnValues": "ALL_NEW"})["Attributes"])
+
+    @classmethod
+    def setting(cls, values: Mapping[str, Any]) -> list[Action]:
+        """The actions that set attributes, by their names here, and remove those that are None."""
+        attributes = cls.get_attributes()
+        return [attributes[name].remove() if value is None else attributes[name].set(value) for name, value in values.items()]
 
     def _write(self, operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
         for _ in tries():

@@ -4,11 +4,9 @@ The clients of `package.json` are installed by the first test that wants one of 
 browser keeps go when the tests are over: together they have several gigabytes.
 """
 
-import fcntl
 import hashlib
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import pytest
 import requests
 
 from tests.local.test_run import Running, running
+from tests.npm import installed
 
 HERE = Path(__file__).parent
 MIB = 1 << 20
@@ -37,15 +36,7 @@ ONE_PROCESS = pytest.mark.xdist_group("clients")
 @pytest.fixture(scope="session")
 def packages() -> Path:
     """The folder of the clients' packages, installed as the lock file says."""
-    lock = (HERE / "package-lock.json").read_bytes()
-    stamp = HERE / "node_modules" / ".installed"
-    with (HERE / "package.json").open() as one_at_a_time:
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_bytes() != lock:
-            command = ["npm", "ci", "--prefix", str(HERE), "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, check=True, timeout=INSTALL_LIMIT)
-            stamp.write_bytes(lock)
-    return HERE
+    return installed(HERE, INSTALL_LIMIT)
 
 
 # ---- what is uploaded ------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.transforms import Transform
 from chalicelib.webapp import StowageApp
 from infra import invoker
-from tests.client import Answer, Client
+from tests.client import Answer, Client, together
 from tests.conftest import Call, Clock
 from tests.durability.api_process import KILLED, ApiProcess, die_at
 
@@ -67,18 +67,6 @@ def eventually(condition: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "what was awaited did not happen"
         time.sleep(0.01)
-
-
-def together(acts: list[Callable[[], Answer]]) -> list[Answer]:
-    """What each gives, all begun at one moment."""
-    start = threading.Barrier(len(acts))
-
-    def act(index: int) -> Answer:
-        start.wait()
-        return acts[index]()
-
-    with ThreadPoolExecutor(len(acts)) as pool:
-        return list(pool.map(act, range(len(acts))))
 
 
 class Photo:

@@ -1,16 +1,15 @@
 """Azurite, Microsoft's emulator of Azure Blob Storage. It keeps what it is given in memory."""
 
 import base64
-import fcntl
 import re
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.npm import installed
 from tests.servers.process import LOOPBACK, StartError, external, running
 
 NPM = Path(__file__).parent / "npm"
@@ -34,7 +33,7 @@ class Azurite:
 def azurite(folder: Path) -> Iterator[Azurite]:
     """The blob service of one account with a key of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    _install()
+    installed(NPM, INSTALL_LIMIT)
     node = shutil.which("node")
     if node is None:
         raise StartError("node is missing: run tests/install-packages.sh as root, or install the Debian package nodejs")
@@ -52,15 +51,3 @@ def azurite(folder: Path) -> Iterator[Azurite]:
 def _address(log: str) -> str | None:
     found = re.search(rf"successfully listens on (http://{re.escape(LOOPBACK)}:\d+)", log)
     return found[1] if found else None
-
-
-def _install() -> None:
-    """Install the packages as the lock file says, unless they are there."""
-    lock = (NPM / "package-lock.json").read_bytes()
-    stamp = NPM / "node_modules" / ".installed"
-    with (NPM / "package.json").open() as one_at_a_time:
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        if not stamp.exists() or stamp.read_bytes() != lock:
-            command = ["npm", "ci", "--prefix", str(NPM), "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, check=True, timeout=INSTALL_LIMIT)
-            stamp.write_bytes(lock)

@@ -4,7 +4,6 @@ import base64
 import itertools
 import json
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from chalicelib.providers import Capabilities
 from chalicelib.providers.s3 import S3
 from chalicelib.surfaces.backups.routes import SURFACE
 from chalicelib.tables.storages import Storage
-from tests.client import Answer, Client
+from tests.client import Answer, Client, together
 from tests.conftest import Call, Tenant
 from tests.servers.asyncssh_server import asyncssh_server
 from tests.servers.openssh import openssh
@@ -597,25 +596,9 @@ def test_f5_12_f5_15_there_is_at_most_one_default(plain: Tenant) -> None:
     assert defaults(plain.service) == []
 
 
-def at_once(acts: list[Callable[[], Answer]]) -> list[Answer]:
-    answers: list[Answer] = []
-    barrier = threading.Barrier(len(acts))
-
-    def run(act: Callable[[], Answer]) -> None:
-        barrier.wait()
-        answers.append(act())
-
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
-
-
 def test_f5_12_of_eight_defaults_set_at_once_one_is_left(plain: Tenant) -> None:
     made = [create(plain.service, VALID["filesystem"]) for _ in range(8)]
-    answers = at_once(
+    answers = together(
         [lambda each=each: plain.service("PATCH", f"{CONFIGS}/{each['id']}", {"is_default": True}) for each in made]  # type: ignore[misc]
     )
     assert {answer.status for answer in answers} <= {200, 503}, [answer.body for answer in answers]
@@ -626,7 +609,7 @@ def test_f5_12_of_eight_defaults_set_at_once_one_is_left(plain: Tenant) -> None:
 def test_f5_12_a_default_that_is_deleted_and_set_at_once_is_not_left_behind(plain: Tenant) -> None:
     for _ in range(4):
         made = create(plain.service, VALID["filesystem"])
-        at_once([lambda made=made: plain.service("PATCH", f"{CONFIGS}/{made['id']}", {"is_default": True}),  # type: ignore[misc]
+        together([lambda made=made: plain.service("PATCH", f"{CONFIGS}/{made['id']}", {"is_default": True}),  # type: ignore[misc]
                  lambda made=made: plain.service("DELETE", f"{CONFIGS}/{made['id']}")])  # type: ignore[misc]  # fmt: skip
         left = {row["id"] for row in listed(plain.service)}
         assert storages.default_of(plain.tenant_id) in left | {None}
@@ -635,7 +618,7 @@ def test_f5_12_a_default_that_is_deleted_and_set_at_once_is_not_left_behind(plai
 def test_changes_of_several_fields_at_once_all_count(plain: Tenant) -> None:
     made = create(plain.service, VALID["aws_s3"])
     acts = [{"is_active": False}, {"path_prefix": "x"}, {"region": "us-west-2"}, {"storage_class": "STANDARD_IA"}]
-    answers = at_once([lambda each=each: plain.service("PATCH", f"{CONFIGS}/{made['id']}", each) for each in acts])  # type: ignore[misc]
+    answers = together([lambda each=each: plain.service("PATCH", f"{CONFIGS}/{made['id']}", each) for each in acts])  # type: ignore[misc]
     assert {answer.status for answer in answers} == {200}
     after = shown(plain.service, made)
     assert (after["is_active"], after["path_prefix"], after["region"], after["storage_class"]) == (False, "x", "us-west-2", "STANDARD_IA")
