@@ -29,7 +29,7 @@ lint: ## Check format, style, types and import rules
 	@infra/venv.sh $(ALL_PACKAGES)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict chalicelib app.py infra
+	$(BIN)/mypy --strict chalicelib app.py infra tools
 	$(BIN)/lint-imports
 
 bench: ## Measure; prints a table and writes JSON

@@ -104,6 +104,20 @@ class UploadNotFound(StowageError):
     code, status = "UploadNotFound", 404
 
 
+class DeltaNotFound(StowageError):
+    code, status = "DeltaNotFound", 404
+
+
+class DeltaMissing(StowageError):
+    """A delta is known, and nothing lies where its key's storage says that it should."""
+
+    code, status = "DeltaMissing", 404
+
+
+class ClaimNotFound(StowageError):
+    code, status = "ClaimNotFound", 404
+
+
 class MethodNotAllowed(StowageError):
     code, status = "MethodNotAllowed", 405
 
@@ -149,6 +163,22 @@ class UploadSettled(StowageError):
 
 class NotUploaded(StowageError):
     code, status = "NotUploaded", 409
+
+
+class AttemptMismatch(StowageError):
+    """What was uploaded is of another attempt than the one that is confirmed."""
+
+    code, status = "AttemptMismatch", 409
+
+
+class SectionClaimed(StowageError):
+    code, status = "SectionClaimed", 409
+
+
+class KeyBusy(StowageError):
+    """A job is moving the key to another storage."""
+
+    code, status = "KeyBusy", 409
 
 
 class StorageExists(StowageError):
@@ -230,6 +260,17 @@ class Throttled(StowageError):
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.headers = {"Retry-After": str(max(1, math.ceil(seconds)))}  # type: ignore[misc]  # depends on who asked how often
+
+
+class LimitReached(StowageError):
+    """A limit of a key on internal storage; `seconds` until it is counted anew, None where only deleting helps."""
+
+    code, status = "LimitReached", 429
+
+    def __init__(self, message: str, seconds: float | None, **details: Any) -> None:
+        super().__init__(message, **details)
+        if seconds is not None:
+            self.headers = {"Retry-After": str(max(1, math.ceil(seconds)))}  # type: ignore[misc]  # depends on the window
 
 
 # 460: of the TUS protocol's checksum extension

@@ -63,10 +63,12 @@ def _first_failing(records: list[Event], consume: Callable[[list[Event]], None])
 @workers.lambda_function(name="bucket_objects")
 def bucket_objects(event: Event, context: Any) -> None:
     """ObjectCreated in the internal bucket. A failure is retried twice by Lambda, then goes to the dead letters."""
-    from chalicelib.core import direct
+    from chalicelib.core import attempts, direct, names
 
     for record in event.get("Records", ()):  # S3 sends a test event without records when it is configured
-        direct.object_created(unquote_plus(record["s3"]["object"]["key"]))
+        physical_key = unquote_plus(record["s3"]["object"]["key"])
+        of = attempts if physical_key.startswith(names.DELTAS) else direct
+        of.object_created(physical_key)
 
 
 @workers.lambda_function(name="job_worker")

@@ -75,6 +75,10 @@ def told(report: dict[str, Any]) -> str:
         )
         if sweep["stopped"]:
             lines.append(f"{kind:<12}STOPPED: {sweep['stopped']}")
+    deltas = report["deltas"]
+    if deltas["due"]:
+        counted = f"{deltas['stored']} stored, {deltas['expired']} expired, {deltas['forgotten']} forgotten, {deltas['left']} left"
+        lines.append(f"deltas      {deltas['due']} due, {counted}")
     tested = report["storages"]
     if tested["due"]:
         counted = f"{tested['probed']} tested, {tested['degraded']} degraded, {tested['recovered']} recovered"
@@ -83,7 +87,7 @@ def told(report: dict[str, Any]) -> str:
         lines.append(f"copies      {report['copies_expired']} of yesterday deleted")
     if report["jobs_woken"]:
         lines.append(f"jobs        {report['jobs_woken']} woken")
-    if not (uploads["finished"] and garbage["finished"] and tested["finished"]):
+    if not all(part["finished"] for part in (uploads, deltas, garbage, tested)):
         lines.append("time ran out; run it again to go on")
     return "\n".join(lines)
 

@@ -190,6 +190,14 @@ def require_service(principal: Principal, what: str) -> None:
         raise Forbidden(f"{what} needs the service key")
 
 
+def require_user(principal: Principal, what: str) -> None:
+    """Raise unless a user of the tenant asks, or its service key."""
+    if principal.role is Role.NOBODY:
+        raise Unauthorized(f"{what} needs a user's token or the service key; send it as `Authorization: Bearer …`")
+    if principal.role is not Role.USER and not principal.is_service:
+        raise Forbidden(f"{what} needs a user's token or the service key")
+
+
 def require_admin(principal: Principal, what: str) -> None:
     """Raise unless a key of the platform asks."""
     if principal.role is Role.NOBODY:

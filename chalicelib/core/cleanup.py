@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import drift, expiry, garbage, jobs, staging, sweeps, transforms
+from chalicelib.core import abandoned, drift, expiry, garbage, jobs, staging, sweeps, transforms
 from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageUnavailable
 
@@ -20,9 +20,10 @@ KEPT = 24 * 3600
 def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Any]:
     """One round; gives a report with counts."""
     woken = 0 if dry_run else jobs.wake_stale()
-    share = seconds_left() / 4  # so that a backlog of one does not starve the others
+    share = seconds_left() / 5  # so that a backlog of one does not starve the others
     patience = Patience()
-    uploads = expiry.collect(lambda: seconds_left() - 3 * share, dry_run, patience)
+    uploads = expiry.collect(lambda: seconds_left() - 4 * share, dry_run, patience)
+    deltas = abandoned.collect(lambda: seconds_left() - 3 * share, dry_run, patience)
     collected = garbage.collect(lambda: seconds_left() - 2 * share, dry_run, patience)
     storages = drift.run(lambda: seconds_left() - share, dry_run)
     quarantine = sweeps.end_quarantines(seconds_left, dry_run, patience)
@@ -31,6 +32,7 @@ def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, A
         "dry_run": dry_run,
         "jobs_woken": woken,
         "uploads": uploads.as_dict(),
+        "deltas": deltas.as_dict(),
         "garbage": collected.as_dict(),
         "quarantine": quarantine,
         "storages": storages.as_dict(),

@@ -7,7 +7,7 @@ as garbage. The row leaves the index last, so a run that dies in between is repe
 that the upload has expired.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
@@ -48,26 +48,12 @@ class Report:
 def collect(seconds_left: Callable[[], float], dry_run: bool = False, patience: Patience | None = None) -> Report:
     """Free what expired uploads hold, oldest hour first, until it is done or time runs out; or only count them."""
     report, patience = Report(), patience or Patience()
-    for hour in hours.since(CURSOR, UploadSession, "expiry_hour"):
-        for upload_id in _of_hour(hour):
-            if seconds_left() <= 0:
-                report.finished = False
-                return report
-            _look_at(upload_id, report, dry_run, patience)
-        # The index follows writes by moments: an hour is passed only when the next one is over as well.
-        if hours.after(hour) < seam.hour(seam.timestamp()) and not dry_run:
-            hours.emptied(CURSOR, hour)
+    for item in hours.due(CURSOR, UploadSession, dry_run):
+        if seconds_left() <= 0:
+            report.finished = False
+            return report
+        _look_at(item["upload_id"]["S"], report, dry_run, patience)
     return report
-
-
-def _of_hour(hour: str) -> Iterator[str]:
-    query = {
-        "IndexName": "by-expiry",
-        "KeyConditionExpression": "expiry_hour = :h",
-        "ExpressionAttributeValues": {":h": {"S": hour}},
-    }
-    for page in UploadSession.pages(**query):
-        yield from (item["upload_id"]["S"] for item in page)
 
 
 def _look_at(upload_id: str, report: Report, dry_run: bool, patience: Patience) -> None:

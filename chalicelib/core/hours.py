@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from chalicelib import seam
 from chalicelib.tables.garbage import Cursor
-from chalicelib.tables.table import Table, scan
+from chalicelib.tables.table import Item, Table, scan
 
 HOUR = 3600
 
@@ -23,6 +23,19 @@ def since(cursor: str, model: type[Table], attribute: str) -> Iterator[str]:
     while hour and hour <= seam.hour(seam.timestamp()):
         yield hour
         hour = after(hour)
+
+
+def due(cursor: str, model: type[Table], dry_run: bool) -> Iterator[Item]:
+    """The keys of rows whose `expiry_hour` has come, by their index `by-expiry`, oldest hour first.
+
+    An hour is passed only when whoever asks has taken all of it, and, as the index follows writes by moments, the next one is over too.
+    """
+    for hour in since(cursor, model, "expiry_hour"):
+        query = {"KeyConditionExpression": "expiry_hour = :h", "ExpressionAttributeValues": {":h": {"S": hour}}}
+        for page in model.pages(IndexName="by-expiry", **query):
+            yield from page
+        if after(hour) < seam.hour(seam.timestamp()) and not dry_run:
+            emptied(cursor, hour)
 
 
 def emptied(cursor: str, hour: str) -> None:

@@ -1,6 +1,6 @@
 """Every kind of job, and what does it."""
 
-from chalicelib.core import buckets, checksums, copies, joining, staging, tenants
+from chalicelib.core import buckets, checksums, copies, joining, key_ends, migrating, staging, tenants
 from chalicelib.core.jobs import Kind
 
 KINDS: dict[str, Kind] = {
@@ -9,5 +9,7 @@ KINDS: dict[str, Kind] = {
     copies.COPY_JOB: Kind(copies.copy_step, copies.give_up),
     staging.JOB: Kind(staging.step, staging.give_up),
     joining.JOB: Kind(joining.step, joining.give_up),
+    key_ends.JOB: Kind(key_ends.step),
+    migrating.JOB: Kind(migrating.step, migrating.give_up),
     tenants.DELETE_JOB: Kind(tenants.delete_step),
 }

@@ -153,8 +153,8 @@ def wake_stale() -> int:
     return len(stale)
 
 
-def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], float]) -> None:
-    """Run a job until it ends, must wait, or time runs short; then hand it on."""
+def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], float], reserve: float = RESERVE) -> None:
+    """Run a job until it ends, must wait, or no more than `reserve` seconds are left; then hand it on."""
     job = Job.read(job_id)
     if job is None or job.pending is None or not _claim(job):
         return
@@ -164,7 +164,7 @@ def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], floa
             _store(job, step)
             if step.finished:
                 return
-            if step.wait or seconds_left() < RESERVE:
+            if step.wait or seconds_left() < reserve:
                 _release(job, step.wait)
                 return
     except ConditionFailed:
@@ -179,9 +179,12 @@ def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], floa
         _retry(job, kinds[job.kind], error)
 
 
-def finish_with(transaction: Transaction, job: Job) -> None:
-    """End a job in the same transaction as its last effect, so that no replay of the step repeats it."""
-    transaction.change(job, [Job.status.set("done"), *_ended()], _is_ours(job))
+def finish_with(transaction: Transaction, job: Job, note: str | None = None) -> None:
+    """End a job in the same transaction as its last effect, so that no replay of the step repeats it.
+
+    `note` tells its owner what is left to them.
+    """
+    transaction.change(job, [Job.status.set("done"), *Job.setting({"error": note}), *_ended()], _is_ours(job))
 
 
 def _claim(job: Job) -> bool:

@@ -33,8 +33,11 @@ _SEEN_BY = {Promise.NEW: "conditional_put", Promise.MD5: "content_md5", Promise.
 class Kept(Protocol):
     """Whatever tells in which storage its bytes lie: rows of objects and of garbage, sessions of uploads."""
 
-    partition: Any
-    storage_id: Any
+    @property
+    def partition(self) -> Any: ...
+
+    @property
+    def storage_id(self) -> Any: ...
 
 
 _rows: MinuteCache[Storage] = MinuteCache()
@@ -69,6 +72,16 @@ def provider_of(tenant_id: str, storage_id: str | None) -> Provider:
     if known is not None and isinstance(known[1], Closable):
         known[1].close()
     return made
+
+
+def as_it_stands(tenant_id: str, storage_id: str) -> Storage:
+    """A storage's row read now, which the provider is then made of: for what a change of it must reach at once. Raises StorageRemoved."""
+    row = Storage.read(tenant_id, storage_id)
+    if row is None:
+        changed(tenant_id, storage_id)
+        raise StorageRemoved("the storage was removed")
+    _rows.keep(_cache_key(tenant_id, storage_id), row)
+    return row
 
 
 def _open(row: Storage) -> Provider:

@@ -3,6 +3,7 @@
     objects/{tenant_id}-{bucket}/{name}~{version}          what was stored through the API
     objects/{tenant_id}-{bucket}/{name}~{version}.direct   what a client puts by itself: the bucket tells of these
     uploads/{upload_id}/{fence}                            bytes of an upload that no part holds yet
+    deltas/{key_uuid}/{delta_uuid}                         a delta; in a storage of the tenant's, without the first word
 
 A version is a ULID and no segment of a name may end like one, so a physical key is read back without doubt.
 """
@@ -15,6 +16,7 @@ from chalicelib.errors import InvalidName, KeyTooLong
 
 CONTAINER = "objects"
 STAGING = "uploads"
+DELTAS = "deltas/"
 DIRECT = ".direct"
 MAX_NAME_BYTES = 700
 MAX_SEGMENT_BYTES = 200
@@ -138,3 +140,14 @@ def placed(key: str) -> Placed | None:
     """The inverse of `physical_key`; None for a key that it did not make."""
     match = _PHYSICAL_KEY.fullmatch(key)
     return Placed(match["tenant_id"], match["bucket"], match["name"], match["version"], match["direct"] is not None) if match else None
+
+
+def delta_key(key_uuid: str, delta_uuid: str, is_internal: bool) -> str:
+    """Where a delta lies below its storage's own prefix (seed 000 "Object Layout")."""
+    return f"{DELTAS if is_internal else ''}{key_uuid}/{delta_uuid}"
+
+
+def delta_at(key: str) -> tuple[str, str] | None:
+    """The ids of the key and the delta that lie at a physical key of the internal storage; None for one that is of no delta."""
+    ids = key.removeprefix(DELTAS).split("/") if key.startswith(DELTAS) else []
+    return (ids[0], ids[1]) if len(ids) == 2 and all(map(is_uuid, ids)) else None

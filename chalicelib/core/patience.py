@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from chalicelib import seam
 from chalicelib.core.keeping import Kept, storage_of
 from chalicelib.errors import StorageUnavailable
+from chalicelib.providers.failures import Failure
 
 # Seconds a storage and run.
 A_STORAGE = 60.0
@@ -25,6 +26,11 @@ class Patience:
     def has_for(self, kept: Kept) -> bool:
         """Whether the storage that holds some bytes is asked once more."""
         return kept.storage_id is None or self._spent[storage_of(kept)] < A_STORAGE
+
+    def require(self, kept: Kept) -> None:
+        """Raise StorageUnavailable if it is not."""
+        if not self.has_for(kept):
+            raise StorageUnavailable("the storage has had its share of this run", Failure.BUSY)
 
     @contextmanager
     def asking(self, kept: Kept) -> Iterator[None]:

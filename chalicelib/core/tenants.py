@@ -10,11 +10,12 @@ from chalicelib.access.credentials import key_hash
 from chalicelib.access.principals import Permission, Principal, Role
 from chalicelib.access.sealing import seal
 from chalicelib.access.tokens import record_of_secret
-from chalicelib.core import buckets, jobs, names
+from chalicelib.core import buckets, jobs, key_ends, names
 from chalicelib.core.buckets import REQUESTS_END_WITHIN
 from chalicelib.core.jobs import Step
 from chalicelib.errors import BucketNotFound, InvalidRequest, KeyNotFound, TenantNotFound
 from chalicelib.tables.jobs import Job
+from chalicelib.tables.keys import VaultKey
 from chalicelib.tables.storages import Storage
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, scan, tries, write_all
 from chalicelib.tables.tenants import DEFAULT_AUDIENCE, ApiKey, Tenant
@@ -26,6 +27,8 @@ BUCKETS_AT_ONCE = 50
 # Seconds after which no request can be under way that a deleted tenant's credential has let in: for a minute it is
 # remembered, and the last request that it begins then takes its time.
 SETTLED_AFTER = LIFETIME + REQUESTS_END_WITHIN
+# Seconds after which it looks whether the vault's keys have ended.
+LOOKS_AFTER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,7 @@ def delete_tenant(principal: Principal, tenant_id: str) -> Job:
 
 
 def delete_step(job: Job) -> Step:
-    """Remove keys, buckets and storages of a deleted tenant; `done` counts buckets, each of which goes by a job of its own.
+    """Remove keys, buckets, the vault and storages of a deleted tenant; `done` counts buckets, each of which goes by a job of its own.
 
     A credential that is still remembered somewhere may make more, so once none can the job looks again. With a storage's record go
     its credentials, and with them the way to what lies there, which stays: it is the owner's, and only the platform's part ends.
@@ -182,14 +185,24 @@ def delete_step(job: Job) -> Step:
     for bucket in left:
         with suppress(BucketNotFound):  # somebody was faster
             buckets.delete(owner, bucket.name, if_empty=False)
-    if not left:
+    vault = _end_keys(owner)
+    if not left and not vault:
         _remove_storages(tenant_id)
     done = int(job.done) + len(left)
-    return Step({}, done, done, finished=not (left or wait), wait=0 if left else wait)
+    return Step({}, done, done, finished=not (left or vault or wait), wait=0 if left else max(wait, LOOKS_AFTER if vault else 0))
 
 
 def _remove_keys(tenant_id: str) -> None:
     write_all([(ApiKey, {"DeleteRequest": {"Key": ApiKey.key(row.key_hash)}}) for row in _keys(tenant_id)])
+
+
+def _end_keys(owner: Principal) -> int:
+    """Have the keys of a tenant's vault end, each by a job of its own; gives how many are there yet."""
+    there = VaultKey.all_of(owner.tenant_id)[:BUCKETS_AT_ONCE]
+    for key in there:
+        with suppress(KeyNotFound):  # it has just ended
+            jobs.wake(key_ends.begin(owner, key.key_uuid, internal_only=True).job_id)
+    return len(there)
 
 
 def _remove_storages(tenant_id: str) -> None:

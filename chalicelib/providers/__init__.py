@@ -14,6 +14,9 @@ from typing import Protocol, runtime_checkable
 
 from chalicelib.settings import settings
 
+# What metadata is called among the headers of a PUT: S3's way.
+METADATA = "x-amz-meta-"
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:
@@ -56,6 +59,18 @@ class Inspected:
     start: bytes
     content_type: str | None
     stored: float
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An object as it was put: `size` bytes, and the metadata that came along, by lower-case name.
+
+    `md5`, in base64, is what the storage itself has worked out of the bytes; None where it tells none that can be relied on.
+    """
+
+    size: int
+    metadata: Mapping[str, str]
+    md5: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +159,24 @@ class Presigner(Protocol):
     """What of the headers of `presign_put` the storage enforces; what it does not is for the caller to check afterwards."""
 
     def presign_put(self, key: str, expires_in: int, headers: Mapping[str, str]) -> Signed:
-        """A URL that takes one PUT, for `expires_in` seconds, and holds it to these `headers` as far as the storage does."""
+        """A URL that takes one PUT, for `expires_in` seconds, and holds it to these `headers` as far as the storage does.
+
+        Metadata has S3's names, `x-amz-meta-…`, whatever the storage calls it. What `headers` come back are to be sent as they are.
+        """
 
     def presign_part(self, key: str, upload_id: str, number: int, length: int, expires_in: int) -> str:
         """A URL that takes part `number` of a multipart upload by PUT, for `expires_in` seconds.
 
         It has `length` bytes, as far as the storage holds to that.
         """
+
+
+@runtime_checkable
+class Describer(Protocol):
+    """Keeps what a client says of an object when it puts it."""
+
+    def describe(self, key: str) -> Described | None:
+        """An object without its bytes, or None when there is none (a definite answer)."""
 
 
 @runtime_checkable

@@ -30,7 +30,7 @@ from azure.storage.blob import BlobBlock, BlobSasPermissions, ContainerClient, C
 from chalicelib import seam
 from chalicelib.errors import BytesMissing, StorageUnavailable
 from chalicelib.outbound import Refused, Unreachable
-from chalicelib.providers import Capabilities, Inspected, Listed, ListedPart, Part, Promise, Signed, Stat
+from chalicelib.providers import METADATA, Capabilities, Described, Inspected, Listed, ListedPart, Part, Promise, Signed, Stat
 from chalicelib.providers.failures import PASSING, Failure, failure, of_connection, of_status
 from chalicelib.providers.screened import new_session
 
@@ -127,6 +127,13 @@ class Azure:
     def stat(self, key: str) -> Stat | None:
         found = self._properties(key)
         return Stat(found.size) if found else None
+
+    def describe(self, key: str) -> Described | None:
+        """Names of metadata have `-` where Azure, which takes none, has `_`. The MD5 that it tells is whatever was sent along."""
+        found = self._properties(key)
+        if found is None:
+            return None
+        return Described(found.size, {name.lower().replace("_", "-"): value for name, value in (found.metadata or {}).items()}, None)
 
     def _properties(self, key: str) -> Any:
         try:
@@ -259,6 +266,8 @@ class Azure:
 
     def presign_put(self, key: str, expires_in: int, headers: Mapping[str, str]) -> Signed:
         sent = {name: value for name, value in headers.items() if name.lower() in _PUT_HEADERS}
+        told = ((name.lower().removeprefix(METADATA), value) for name, value in headers.items() if name.lower().startswith(METADATA))
+        sent |= {f"x-ms-meta-{name.replace('-', '_')}": value for name, value in told}
         return Signed(self._signed(key, BlobSasPermissions(create=True), expires_in), {"x-ms-blob-type": "BlockBlob", **sent})
 
     def presign_part(self, key: str, upload_id: str, number: int, length: int, expires_in: int) -> str:

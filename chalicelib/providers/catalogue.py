@@ -205,9 +205,8 @@ class Connection:
 
     @property
     def folder(self) -> str:
-        """The prefix as keys begin with it: empty, or without empty segments and ending in `/` (seed 000, "Object Layout")."""
-        segments = [segment for segment in self.prefix.split("/") if segment]
-        return "/".join(segments) + "/" if segments else ""
+        """The prefix as keys begin with it."""
+        return folder_of(self.prefix)
 
     @property
     def address(self) -> str:
@@ -223,6 +222,12 @@ class Connection:
         """What tells where the bytes lie: two connections of one place show the same objects."""
         is_of_user = bool(self.host) and not self.bucket.startswith("/")  # a relative folder lies below the user's own
         return (self.kind, self.bucket, self.address.rstrip("/"), self.host, str(self.port), self.folder, self.access_key * is_of_user)
+
+
+def folder_of(prefix: str) -> str:
+    """A prefix as keys begin with it: empty, or without empty segments and ending in `/` (seed 000, "Object Layout")."""
+    segments = [segment for segment in prefix.split("/") if segment]
+    return "/".join(segments) + "/" if segments else ""
 
 
 def opened(connection: Connection, tenant_id: str, unkept: frozenset[Promise] = frozenset()) -> Provider:

@@ -26,7 +26,7 @@ FIRST_PAUSE = 0.2
 WHOLE_TIMEOUT = 18.0
 LISTED_AT_ONCE = 1000
 
-_ASKED = ("put", "read", "stat", "inspect", "delete", "reach", "examine", "copy", "expire", "list_parts", "abort_all")
+_ASKED = ("put", "read", "stat", "inspect", "describe", "delete", "reach", "examine", "copy", "expire", "list_parts", "abort_all")
 _ASKED_FOR_PARTS = ("create_multipart", "upload_part", "copy_part", "complete_multipart", "abort_multipart")
 # What asks nobody: presigning, limits, and what the provider has learned.
 _TOLD = ("close", "presign_get", "presign_put", "presign_part", "holds", "max_key_bytes", "min_part_bytes", "max_part_bytes", "max_parts")

@@ -21,7 +21,7 @@ from botocore.parsers import ResponseParserError
 
 from chalicelib import aws, seam
 from chalicelib.errors import BytesMissing, StorageUnavailable
-from chalicelib.providers import Capabilities, Inspected, Listed, ListedPart, Part, Promise, Signed, Stat
+from chalicelib.providers import METADATA, Capabilities, Described, Inspected, Listed, ListedPart, Part, Promise, Signed, Stat
 from chalicelib.providers.failures import Failure, failure, of_connection, of_status
 
 # AWS limits: docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -150,12 +150,16 @@ class S3:
         answer = self._head(key)
         return Stat(answer["ContentLength"]) if answer else None
 
+    def describe(self, key: str) -> Described | None:
+        answer = self._head(key)
+        return Described(answer["ContentLength"], _lower(answer["Metadata"]), _md5_told_by(answer)) if answer else None
+
     def _head(self, key: str) -> dict[str, Any] | None:
         try:
             return self._call("HeadObject", Key=key)
         except BytesMissing:
             # A HEAD has no body to tell a missing object from a missing bucket, and the two must not be confused.
-            self._call("ListObjectsV2", Prefix=key, MaxKeys=1)
+            self._require_there(key)
             return None
 
     def inspect(self, key: str, length: int) -> Inspected | None:
@@ -176,7 +180,7 @@ class S3:
         together = [key for key in keys if not _NOT_IN_XML.search(key)]
         for key in keys:
             if _NOT_IN_XML.search(key):
-                self._call("DeleteObject", Key=key)
+                self._delete_one(key)
         for start in range(0, len(together), DELETE_LIMIT):
             left |= self._delete_together(together[start : start + DELETE_LIMIT])
         return left
@@ -185,13 +189,20 @@ class S3:
         objects = [{"Key": self._prefix + key} for key in keys]
         try:
             answer = self._call("DeleteObjects", Delete={"Objects": objects, "Quiet": True})
-        except StorageUnavailable as error:
-            if _code(error.__cause__) not in _NOT_TOGETHER:
+        except (StorageUnavailable, BytesMissing) as error:
+            if isinstance(error, StorageUnavailable) and _code(error.__cause__) not in _NOT_TOGETHER:
                 raise
             for key in keys:
-                self._call("DeleteObject", Key=key)
+                self._delete_one(key)
             return {}
         return {error["Key"][len(self._prefix) :]: error.get("Code", "Unknown") for error in answer.get("Errors", ())}
+
+    def _delete_one(self, key: str) -> None:
+        try:
+            self._call("DeleteObject", Key=key)
+        except BytesMissing as missing:
+            if _code(missing.__cause__) != "NoSuchKey":  # 404 of whatever answers there
+                raise failure(Failure.CANNOT_CONNECT) from missing
 
     def list(self, prefix: str, after: str = "") -> Iterator[Listed]:
         start = {"StartAfter": after} if after else {}
@@ -200,8 +211,11 @@ class S3:
                 yield Listed(entry["Key"][len(self._prefix) :], entry["Size"])
 
     def reach(self) -> None:
+        self._require_there("")
+
+    def _require_there(self, prefix: str) -> None:
         try:
-            self._call("ListObjectsV2", Prefix="", MaxKeys=1)
+            self._call("ListObjectsV2", Prefix=prefix, MaxKeys=1)
         except BytesMissing as error:  # 404 without a code of S3's
             raise failure(Failure.CANNOT_CONNECT) from error
 
@@ -217,8 +231,10 @@ class S3:
         return str(self._client.generate_presigned_url("get_object", parameters, expires_in))
 
     def presign_put(self, key: str, expires_in: int, headers: Mapping[str, str]) -> Signed:
-        signed = {_PUT_PARAMETERS[name.lower()]: value for name, value in headers.items()}
-        parameters: dict[str, Any] = {**self._source(key), **signed}
+        named = _lower(headers)
+        metadata = {name.removeprefix(METADATA): value for name, value in named.items() if name.startswith(METADATA)}
+        signed = {_PUT_PARAMETERS[name]: value for name, value in named.items() if not name.startswith(METADATA)}
+        parameters: dict[str, Any] = {**self._source(key), **signed, **({"Metadata": metadata} if metadata else {})}
         if "ContentLength" in parameters:
             parameters["ContentLength"] = int(parameters["ContentLength"])
         return Signed(str(self._client.generate_presigned_url("put_object", parameters, expires_in)), headers)
@@ -362,6 +378,21 @@ def _tried(look: Callable[[], Any]) -> Any:
         return None
 
 
+def _lower(named: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in named.items()}
+
+
+def _md5_told_by(answer: Mapping[str, Any]) -> str | None:
+    """The MD5 of an object, in base64, by its ETag, which is one unless it is joined of parts, or encrypted under a key that is not S3's.
+
+    docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    etag = answer.get("ETag", "").strip('"')
+    encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
+    return base64.b64encode(bytes.fromhex(etag)).decode() if _MD5.fullmatch(etag) and not encrypted else None
+
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _PUT_PARAMETERS = {
     "content-length": "ContentLength",
     "content-md5": "ContentMD5",

@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import TypeAdapter
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
@@ -20,6 +21,7 @@ from chalicelib.errors import Unauthorized
 from chalicelib.surfaces import tus
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
+from chalicelib.surfaces.routes import named as named_model
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
 from tests.client import Client
 from tests.conftest import Tenant
@@ -60,6 +62,16 @@ def test_every_mounted_path_is_in_the_document_and_the_reverse(document: dict[st
 def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
     names = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
     assert len(names) == len(set(names))
+
+
+def test_no_two_models_share_a_name() -> None:
+    """A schema is found by its model's name: of two, one would describe the other's answers."""
+    referred = {each for surface in SURFACES for route in surface.routes for each in (*route.answers.values(), route.body) if each}
+    found: dict[str, Any] = {}
+    for reference in referred:
+        schema = TypeAdapter(named_model(reference)).json_schema(ref_template="{model}")
+        for name, described in (schema.pop("$defs", {}) | {reference.partition(":")[2]: schema}).items():
+            assert found.setdefault(name, described) == described, name
 
 
 def test_every_variable_of_a_path_is_declared(document: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from azure.storage.blob import ContainerClient
 from moto.server import ThreadedMotoServer
 
-from chalicelib.providers import Copier, Expirer, Multipart, Presigner, Provider
+from chalicelib.providers import Copier, Describer, Expirer, Multipart, Presigner, Provider
 from chalicelib.providers.azure import Azure
 from chalicelib.providers.filesystem import Filesystem
 from chalicelib.providers.ftp import FTP
@@ -48,7 +48,7 @@ class Storage:
     slow: bool = False
 
 
-S3_CAPABILITIES = frozenset([Copier, Presigner, Multipart])
+S3_CAPABILITIES = frozenset([Copier, Describer, Presigner, Multipart])
 TREE_CAPABILITIES = frozenset([Multipart])
 STORAGES = (
     Storage("filesystem", frozenset([Copier, Multipart, Expirer])),
@@ -218,6 +218,7 @@ quickly_verifying = pytest.fixture(scope="session", params=having(Presigner, ver
     _provider
 )
 copier = pytest.fixture(scope="session", params=having(Copier), name="copier")(_provider)
+describer = pytest.fixture(scope="session", params=having(Describer), name="describer")(_provider)
 presigner = pytest.fixture(scope="session", params=having(Presigner), name="presigner")(_provider)
 s3 = pytest.fixture(scope="session", params=having(fixtures="s3_"), name="s3")(_provider)
 verifying = pytest.fixture(scope="session", params=having(Presigner, verifies_urls=True), name="verifying")(_provider)

@@ -1,5 +1,7 @@
 """What every provider does, on real servers: the contract of `chalicelib/providers/__init__.py`."""
 
+import base64
+import hashlib
 import threading
 import time
 import urllib.request
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import BytesMissing, StorageUnavailable
-from chalicelib.providers import Copier, Expirer, Listed, ListedPart, Multipart, Part, Presigner, Provider, Stat
+from chalicelib.providers import Copier, Describer, Expirer, Listed, ListedPart, Multipart, Part, Presigner, Provider, Stat
 from tests.contract.conftest import STORAGES, Storage
 from tests.contract.keys import NASTY_NAMES, fresh_folder, object_names, physical
 
@@ -34,7 +36,7 @@ def whole(provider: Provider, key: str) -> bytes | None:
 @pytest.mark.parametrize("storage", STORAGES, ids=[storage.fixture for storage in STORAGES])
 def test_a_provider_can_what_it_is_said_to(storage: Storage, request: pytest.FixtureRequest) -> None:
     provider = request.getfixturevalue(storage.fixture)
-    found = {capability for capability in (Copier, Expirer, Presigner, Multipart) if isinstance(provider, capability)}
+    found = {capability for capability in (Copier, Describer, Expirer, Presigner, Multipart) if isinstance(provider, capability)}
     assert found == storage.capabilities
     assert 1024 >= provider.max_key_bytes > 700
 
@@ -336,6 +338,36 @@ def test_an_inspection_tells_when_it_was_stored_last(provider: Provider, key: st
 def test_a_storage_that_presigns_keeps_the_type(presigner: Any, key: str, body: bytes) -> None:
     presigner.put(key, body, "text/csv; charset=utf-8")
     assert presigner.inspect(key, 1).content_type == "text/csv; charset=utf-8"
+
+
+# ---- Describer ---------------------------------------------------------------------------------------------------
+def test_what_is_said_of_an_object_by_a_presigned_put_is_told_again(describer: Any, key: str) -> None:
+    told = {"x-amz-meta-upload-attempt": "One", "x-amz-meta-expected-size-bytes": "5"}
+    signed = describer.presign_put(key, 60, {"Content-Length": "5", "If-None-Match": "*", **told})
+    request = urllib.request.Request(signed.url, b"bytes", {"Content-Type": "application/octet-stream", **signed.headers}, method="PUT")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status in (200, 201)
+    found = describer.describe(key)
+    assert found.size == 5
+    assert {name.removeprefix("x-amz-meta-"): value for name, value in told.items()}.items() <= found.metadata.items()
+    assert found.md5 in (None, base64.b64encode(hashlib.md5(b"bytes").digest()).decode())
+
+
+def test_what_was_put_without_a_word_is_described_without_one(describer: Any, key: str) -> None:
+    describer.put(key, BODY, TEXT)
+    found = describer.describe(key)
+    assert (found.size, dict(found.metadata)) == (len(BODY), {})
+
+
+def test_what_is_not_there_is_described_as_none(describer: Any, folder: str) -> None:
+    assert describer.describe(folder + "never") is None
+
+
+def test_of_what_was_put_together_no_md5_is_told(describer: Any, key: str) -> None:
+    upload = describer.create_multipart(key, TEXT)
+    describer.complete_multipart(key, upload, [describer.upload_part(key, upload, 1, BODY)])
+    found = describer.describe(key)
+    assert (found.size, found.md5) == (len(BODY), None)
 
 
 def test_what_was_put_together_is_inspected_under_the_type_that_it_began_with(presigner: Any, key: str) -> None:

@@ -11,6 +11,7 @@ REPORT = {
     "dry_run": False,
     "jobs_woken": 2,
     "uploads": {"due": 3, "expired": 2, "freed": 2, "tails": 1, "aborted": 1, "left": 1, "finished": False, "failures": {}},
+    "deltas": {"due": 4, "stored": 1, "expired": 1, "forgotten": 1, "left": 1, "finished": True},
     "garbage": {"due": 5, "deleted": 4, "kept": 0, "left": {"key": "AccessDenied"}, "finished": True},
     "quarantine": {"held": 1, "restored": 0, "given_up": 0},
     "storages": {"due": 3, "probed": 2, "degraded": 1, "recovered": 0, "finished": False},
@@ -66,6 +67,7 @@ def test_a_report_tells_what_went_wrong() -> None:
     lines = told(REPORT).splitlines()
     assert lines[0] == ("uploads     3 due, 2 expired, 2 freed (1 staged objects deleted, 1 multipart uploads aborted), 1 left")
     assert "missing     STOPPED: 2 of 9 would be touched, more than 1%" in lines
+    assert "deltas      4 due, 1 stored, 1 expired, 1 forgotten, 1 left" in lines
     assert {"jobs        2 woken", "copies      4 of yesterday deleted", "storages    3 due, 2 tested, 1 degraded, 0 recovered"} <= set(
         lines
     )

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.local.test_run import Running, live  # noqa: F401  the fixture
 
 TEXT = README.read_text(encoding="utf-8")
 OWN_STORAGE = re.findall(r"```sh\n(.*?)```", TEXT.partition("## Bring your own storage")[2].partition("\n## ")[0], re.DOTALL)
+(VAULT,) = re.findall(r"```sh\n(.*?)```", TEXT.partition("## The vault")[2].partition("\n## ")[0], re.DOTALL)
 TOUR = README.read_text(encoding="utf-8").partition("## Five minutes")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"```sh\n(.*?)```", TOUR, re.DOTALL)
 # curl as a reader has it, but for a status that is not success, which ends the script.
@@ -64,6 +66,16 @@ def test_the_commands_of_the_first_page_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):.*##", Path(README.parent / "Makefile").read_text(), re.MULTILINE))
     assert {"run", "test", "bench", "lint", "package", "deploy", "help"} <= targets
     assert {command for command in re.findall(r"\bmake ([\w-]+)", README.read_text()) if command.islower()} <= targets | {"and"}
+
+
+def test_the_vault_s_client_does_what_it_says(live: Running, folder: Path) -> None:  # noqa: F811
+    commands = VAULT.replace(".venv/bin/python tools/", f"{sys.executable} {README.parent}/tools/")
+    script = STRICT + f"source {live.data / 'dev.env'}\n{commands}"
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "diary.back.txt").read_text() == "Dear diary\n"
+    assert '"daily":{"limit":2,"used":1,' in done.stdout
+    assert '"warning":null,"left":[]' in done.stdout
 
 
 def test_a_storage_of_one_s_own_is_made_tested_and_used(live: Running, folder: Path) -> None:  # noqa: F811

@@ -120,13 +120,15 @@ def test_bytes_that_appear_unasked_are_filed_as_garbage(stack: Stack, service_ke
     assert [row["name"] for row in eventually(lambda: garbage_of(stack, key))] == ["a b+ü.bin"]
 
 
-def test_only_direct_uploads_wake_the_function_for_them(stack: Stack) -> None:
+def test_only_direct_uploads_and_deltas_wake_the_function_for_them(stack: Stack) -> None:
     notified = stack.client("s3").get_bucket_notification_configuration(Bucket=internal_bucket(stack))
-    (configuration,) = notified["LambdaFunctionConfigurations"]
-    assert configuration["LambdaFunctionArn"].endswith(":stowage-test-bucket-objects")
-    assert configuration["Events"] == ["s3:ObjectCreated:*"]
-    (rule,) = configuration["Filter"]["Key"]["FilterRules"]
-    assert (rule["Name"].lower(), rule["Value"]) == ("suffix", ".direct")
+    filters = []
+    for configuration in notified["LambdaFunctionConfigurations"]:
+        assert configuration["LambdaFunctionArn"].endswith(":stowage-test-bucket-objects")
+        assert configuration["Events"] == ["s3:ObjectCreated:*"]
+        filters.append({rule["Name"].lower(): rule["Value"] for rule in configuration["Filter"]["Key"]["FilterRules"]})
+    # AWS refuses two whose prefixes and suffixes overlap.
+    assert filters == [{"prefix": "objects/", "suffix": ".direct"}, {"prefix": "deltas/"}]
 
 
 def test_deleting_a_bucket_ends_as_a_job_that_the_queue_woke(stack: Stack, service_key: str) -> None:
@@ -305,6 +307,14 @@ def put(stack: Stack, url: str, body: bytes, headers: Mapping[str, str]) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         return refused.code
+
+
+def fetched(stack: Stack, url: str) -> bytes:
+    """What the storage itself answers GET with."""
+    context = ssl.create_default_context(cafile=str(stack.aws.certificate))
+    with urllib.request.urlopen(url, context=context, timeout=30) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 def stored_bytes(stack: Stack, name: str) -> bytes:
@@ -523,6 +533,77 @@ def test_a_storage_is_tested_used_and_watched_within_the_functions_rights(
     assert stack.call("DELETE", "/storages/delete", service_key, {"storage_uuid": storage_id}).status == 409
     assert stack.call("DELETE", "/storage/buckets/owned", service_key).status == 200
     assert stack.call("DELETE", f"/storages/delete?storage_uuid={storage_id}", service_key).status == 200
+
+
+def test_a_vault_is_filled_moved_and_emptied_within_the_functions_rights(stack: Stack, service_key: str, standing_in: StrictS3) -> None:
+    key_uuid = stack.call("POST", "/keys/create", service_key, {"name": "laptop"}).json()["key_uuid"]
+    told_of, confirmed = (begin_delta(stack, service_key, key_uuid) for _ in range(2))
+    assert eventually(lambda: delta_of(stack, told_of)["status"] == "stored"), "the bucket's event confirms"
+    assert stack.call("POST", "/deltas/confirm", service_key, ids_of(confirmed)).status == 200
+    url = stack.call("GET", f"/deltas/download?delta_uuid={confirmed['delta_uuid']}", service_key).json()["url"]
+    assert fetched(stack, url) == DELTA
+    section = {"delta_uuid": confirmed["delta_uuid"], "start": 0, "length": 3}
+    assert stack.call("POST", "/deltas/claim", service_key, section).status == 201
+    keys = {"access_key_id": standing_in.access_key, "secret_access_key": standing_in.secret_key}
+    described = {"name": "vault", "provider": "s3", "bucket_name": "tenants", "region": "us-east-1", "remote_path": "of/vault"} | keys
+    storage_id = stack.call("POST", "/storages/create", service_key, described).json()["storage_uuid"]
+    moved = stack.call("POST", "/keys/migrate", service_key, {"key_uuid": key_uuid, "storage_uuid": storage_id})
+    assert moved.status == 202, moved.body
+    job = f"/jobs/{moved.json()['job_id']}"
+    assert eventually(lambda: stack.call("GET", job, service_key).json()["status"] == "done"), stack.call("GET", job, service_key).body
+    signing = {"access_key": standing_in.access_key, "secret_key": standing_in.secret_key}
+    owner = S3("tenants", region=standing_in.region, endpoint=standing_in.endpoint, **signing)
+    assert {listed.key for listed in owner.list(f"of/vault/{key_uuid}/")} == {
+        f"of/vault/{key_uuid}/{each['delta_uuid']}" for each in (told_of, confirmed)
+    }
+    answer = stack.call("DELETE", f"/deltas/delete?delta_uuid={told_of['delta_uuid']}", service_key)
+    assert (answer.status, answer.json()["warning"]) == (200, None)
+    answer = stack.call("POST", "/keys/delete", service_key, {"key_uuid": key_uuid})
+    assert (answer.status, answer.json()["deleted_count"], answer.json()["left"]) == (200, 1, [])
+    assert list(owner.list(f"of/vault/{key_uuid}/")) == []
+    assert stack.call("DELETE", f"/storages/delete?storage_uuid={storage_id}", service_key).status == 200
+
+
+def test_a_vault_s_internal_deltas_are_deleted_within_the_functions_rights(stack: Stack, service_key: str) -> None:
+    key_uuid = stack.call("POST", "/keys/create", service_key, {"name": "laptop"}).json()["key_uuid"]
+    first, second = (begin_delta(stack, service_key, key_uuid) for _ in range(2))
+    assert eventually(lambda: all(delta_of(stack, each)["status"] == "stored" for each in (first, second)))
+    lies = f"deltas/{key_uuid}/"
+    answer = stack.call("DELETE", f"/deltas/delete?delta_uuid={first['delta_uuid']}", service_key)
+    assert (answer.status, answer.json()["left"]) == (200, [])
+    listed = stack.client("s3").list_objects_v2(Bucket=internal_bucket(stack), Prefix=lies)
+    assert [each["Key"] for each in listed["Contents"]] == [f"{lies}{second['delta_uuid']}"]
+    abandoned = stack.call("POST", "/keys/create", service_key, {"name": "abandoned"}).json()["key_uuid"]
+    wanted = {"key_uuid": abandoned, "size_bytes": len(DELTA), "content_md5": base64.b64encode(hashlib.md5(DELTA).digest()).decode()}
+    never_sent = stack.call("POST", "/deltas/upload", service_key, wanted).json()
+    place = {"partition": abandoned, "item": never_sent["delta_uuid"]}
+    change(stack, "deltas", place, expires_at=1, expiry_hour=f"{datetime.now(UTC):%Y-%m-%dT%H}")
+    assert stack.invoke("hourly", {})["deltas"]["expired"] == 1
+    answer = stack.call("DELETE", f"/keys/delete?key_uuid={key_uuid}", service_key)
+    assert (answer.status, answer.json()["left"]) == (200, [])
+    assert "Contents" not in stack.client("s3").list_objects_v2(Bucket=internal_bucket(stack), Prefix=lies)
+
+
+DELTA = b"an encrypted delta"
+
+
+def begin_delta(stack: Stack, service_key: str, key_uuid: str) -> dict[str, Any]:
+    """A delta whose bytes have just been put."""
+    md5 = base64.b64encode(hashlib.md5(DELTA).digest()).decode()
+    wanted = {"key_uuid": key_uuid, "size_bytes": len(DELTA), "content_md5": md5}
+    begun = stack.call("POST", "/deltas/upload", service_key, wanted)
+    assert begun.status == 201, begun.body
+    told: dict[str, Any] = begun.json()
+    assert put(stack, told["url"], DELTA, told["headers"]) == 200
+    return told
+
+
+def ids_of(begun: dict[str, Any]) -> dict[str, str]:
+    return {name: begun[name] for name in ("delta_uuid", "upload_attempt_uuid")}
+
+
+def delta_of(stack: Stack, begun: dict[str, Any]) -> dict[str, Any]:
+    return next(row for row in stack.rows("deltas") if row["item"] == begun["delta_uuid"])
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,21 @@ FUNCTIONS = {
     "JobWorker": "JobWorkerRole",
     "Hourly": "HourlyRole",
 }
-TABLES = ("tenants", "api-keys", "buckets", "policies", "storages", "objects", "jobs", "garbage", "uploads", "transforms", "limits")
+TABLES = (
+    "tenants",
+    "api-keys",
+    "buckets",
+    "policies",
+    "storages",
+    "objects",
+    "jobs",
+    "garbage",
+    "uploads",
+    "keys",
+    "deltas",
+    "transforms",
+    "limits",
+)
 # Rows of minutes and hours, which nobody would want back.
 PASSING = ("TransformsTable", "LimitsTable")
 DEAD_LETTERS = ("jobs-dead", "object-rows-dead", "bucket-objects-dead", "hourly-dead")
@@ -79,7 +93,7 @@ def test_deleting_the_stack_deletes_no_data(resources: Resources) -> None:
 
 
 def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
-    from chalicelib.tables import buckets, garbage, jobs, limits, objects, tenants, transforms, uploads
+    from chalicelib.tables import buckets, deltas, garbage, jobs, keys, limits, objects, storages, tenants, transforms, uploads
 
     models = (
         tenants.Tenant,
@@ -95,6 +109,11 @@ def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
         garbage.Quarantined,
         uploads.UploadSession,
         uploads.PartsPage,
+        storages.Storage,
+        storages.StorageName,
+        keys.VaultKey,
+        deltas.Delta,
+        deltas.DeltaPointer,
         transforms.Transform,
         limits.Limit,
     )
@@ -118,6 +137,16 @@ def test_uploads_are_forgotten_and_those_to_be_freed_are_found_by_index(stack: S
     (index,) = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-uploads")["Table"]["GlobalSecondaryIndexes"]
     assert (index["IndexName"], index["Projection"]["ProjectionType"]) == ("by-expiry", "KEYS_ONLY")
     assert {key["KeyType"]: key["AttributeName"] for key in index["KeySchema"]} == {"HASH": "expiry_hour", "RANGE": "upload_id"}
+
+
+def test_keys_of_a_user_and_deltas_to_be_looked_at_are_found_by_index(stack: Stack) -> None:
+    for noun, expected in (
+        ("keys", ("by-owner", "ALL", "owner_key", "key_uuid")),
+        ("deltas", ("by-expiry", "KEYS_ONLY", "expiry_hour", "item")),
+    ):
+        (index,) = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-{noun}")["Table"]["GlobalSecondaryIndexes"]
+        by_kind = {key["KeyType"]: key["AttributeName"] for key in index["KeySchema"]}
+        assert (index["IndexName"], index["Projection"]["ProjectionType"], by_kind["HASH"], by_kind["RANGE"]) == expected
 
 
 def test_the_stream_is_read_from_its_start_with_finite_retries_and_dead_letters(stack: Stack) -> None:
@@ -219,7 +248,6 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
 @pytest.mark.parametrize(
     ("role", "action"),
     [
-        ("ApiHandlerRole", "s3:DeleteObject"),
         ("ImageTransformRole", "s3:DeleteObject"),
         ("ImageTransformRole", "dynamodb:GetItem"),
         ("ImageTransformRole", "ssm:GetParameter"),
@@ -236,7 +264,6 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
         ("BucketObjectsRole", "ssm:GetParameter"),
         ("ObjectRowsRole", "s3:AbortMultipartUpload"),
         ("JobWorkerRole", "s3:ListBucketMultipartUploads"),
-        ("JobWorkerRole", "s3:DeleteObject"),
         ("HourlyRole", "s3:PutObject"),
     ],
 )
@@ -250,10 +277,20 @@ def test_the_api_scans_no_table_but_that_of_the_tenants(resources: Resources) ->
     assert scanned == [{"Fn::GetAtt": ["TenantsTable", "Arn"]}]
 
 
-@pytest.mark.parametrize("action", ["s3:DeleteObject", "s3:ListBucketMultipartUploads"])
-def test_only_the_hourly_function_may_delete_bytes_and_look_for_uploads(resources: Resources, action: str) -> None:
-    may = [role for role in FUNCTIONS.values() for statement in statements(resources, role) if action in statement["Action"]]
-    assert may == ["HourlyRole"]
+def test_only_the_hourly_function_looks_for_uploads_that_were_forgotten(resources: Resources) -> None:
+    assert _roles_with(resources, "s3:ListBucketMultipartUploads") == {"HourlyRole"}
+
+
+def test_only_the_hourly_function_deletes_any_bytes_and_two_others_deltas_when_they_are_asked_to(resources: Resources) -> None:
+    everything = "arn:${AWS::Partition}:s3:::${Prefix}-${AWS::AccountId}-${AWS::Region}/"
+    assert _roles_with(resources, "s3:DeleteObject") == {"HourlyRole", "ApiHandlerRole", "JobWorkerRole"}
+    for role, folder in (("HourlyRole", "*"), ("ApiHandlerRole", "deltas/*"), ("JobWorkerRole", "deltas/*")):
+        granted = [statement["Resource"] for statement in statements(resources, role) if "s3:DeleteObject" in statement["Action"]]
+        assert granted == [{"Fn::Sub": everything + folder}], role
+
+
+def _roles_with(resources: Resources, action: str) -> set[str]:
+    return {role for role in FUNCTIONS.values() for statement in statements(resources, role) if action in statement["Action"]}
 
 
 def test_the_image_function_reads_sources_and_writes_transforms_alone(resources: Resources) -> None:

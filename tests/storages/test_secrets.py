@@ -30,7 +30,9 @@ from chalicelib.surfaces import dispatch, tus
 from chalicelib.surfaces.mounted import SURFACES
 from chalicelib.surfaces.routes import Route
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
+from chalicelib.tables.deltas import Delta
 from chalicelib.tables.jobs import Job
+from chalicelib.tables.keys import VaultKey
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.storages import Storage
 from chalicelib.tables.table import scan
@@ -223,9 +225,10 @@ def service(tenant_of: Tenant, watched: Watched) -> Listening:
 ROUTES = [route for surface in SURFACES for route in surface.routes if route.needs_tenant and not route.path.startswith("/admin")]
 TUS = TUS_SURFACE.routes
 NO_UPLOAD = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+NO_CLAIM = "00000000-0000-4000-8000-00000000abcd"
 
 
-def bodies(bucket: str, storage_id: str, fields: Fields) -> dict[str, Any]:
+def bodies(bucket: str, storage_id: str, fields: Fields, vault_ids: dict[str, str]) -> dict[str, Any]:
     """What a route's model is given, by the model's name; each named route has one here, or takes none."""
     vault = {"name": "n", "provider": "s3", "bucket_name": "my-bucket", "region": "us-east-1", "access_key_id": ACCESS_KEY,
              "secret_access_key": SECRET_KEY, "remote_path": "x"}  # fmt: skip
@@ -245,6 +248,12 @@ def bodies(bucket: str, storage_id: str, fields: Fields) -> dict[str, Any]:
         "DeleteVaultStorage": {"storage_uuid": storage_id},
         "CreateStorageConfig": fields,
         "ChangeStorageConfig": {"name": "renamed", "secret_key": fields.get("secret_key", "")},
+        "CreateVaultKey": {"name": "n", "storage_uuid": storage_id},
+        "EditVaultKey": {"key_uuid": vault_ids["key_uuid"], "name": "renamed", "storage_uuid": storage_id},
+        "MigrateVaultKey": {"key_uuid": vault_ids["key_uuid"], "storage_uuid": storage_id},
+        "UploadDelta": {"key_uuid": vault_ids["key_uuid"], "size_bytes": 3, "content_md5": base64.b64encode(bytes(16)).decode()},
+        "ClaimSection": {"delta_uuid": vault_ids["delta_uuid"], "start": 0, "length": 1},
+        **dict.fromkeys(("DeleteVaultKey", "ConfirmDelta", "DeleteDelta", "ReleaseSection"), vault_ids),
         "CreateToken": {"sub": "someone"},
         "SignedUrls": {"bucket": bucket, "paths": ["known"]},
         "CreateSignedUrls": {"bucket": bucket, "paths": ["known", "none"]},
@@ -258,6 +267,8 @@ def request_of(route: Route, ids: dict[str, str], given: dict[str, Any]) -> tupl
         path = path.replace("{" + name + "}", value)
     if route.path.startswith("/storages/"):
         path += f"?storage_uuid={ids['config_id']}"
+    if route.path.startswith(("/keys/", "/deltas/")):
+        path += f"?key_uuid={ids['key_uuid']}&delta_uuid={ids['delta_uuid']}"
     model = (route.body or "").partition(":")[2]
     headers = {"tus-resumable": tus.VERSION, "upload-length": "3", "upload-offset": "0", "content-type": tus.CHUNK} if route in TUS else {}
     if route in TUS and route.method == "POST":
@@ -287,14 +298,39 @@ def drive(service: Client, fields: Fields, watched: Watched) -> str:
     ids = {"bucket": bucket, "path+": "known", "tenant_id": _tenant_of(made), "job_id": NO_UPLOAD, "config_id": storage_id,
     "policy_id": "p",
            "upload_id": upload, "token": signed.rpartition("/")[2], "key_id": "k"}  # fmt: skip
-    given = bodies(bucket, storage_id, fields)
-    # What removes goes last, and the bucket's own removal after all objects.
-    for route in sorted(ROUTES, key=lambda route: (route.method == "DELETE", route.path.count("/") < 4)):
+    vault_ids = vault_on(service, ids["tenant_id"], storage_id)
+    ids |= vault_ids
+    given = bodies(bucket, storage_id, fields, vault_ids)
+    # What removes goes last, and the bucket's own removal after all objects, the key's after all deltas.
+    for route in sorted(ROUTES, key=lambda route: (_removes(route), route.path == "/keys/delete", route.path.count("/") < 4)):
         method, path, body, headers = request_of(route, ids, given)
         assert "{" not in path, f"say here what stands for the variables of {route.path}"
         answer = service(method, path, body, headers)
         watched.statuses.setdefault(f"{method} {route.path}", set()).add(answer.status)
     return storage_id
+
+
+def _removes(route: Route) -> bool:
+    return route.method == "DELETE" or route.path.endswith("/delete")
+
+
+def vault_on(service: Client, tenant_id: str, storage_id: str) -> dict[str, str]:
+    """A key on a storage, also on one that no key may be made on, with a delta that says to be stored there."""
+    made = service("POST", "/keys/create", {"name": "k", "storage_uuid": storage_id})
+    key_uuid = (made if made.status == 201 else service("POST", "/keys/create", {"name": "k"})).json()["key_uuid"]
+    wanted = {"key_uuid": key_uuid, "size_bytes": 3, "content_md5": base64.b64encode(bytes(16)).decode()}
+    begun = service("POST", "/deltas/upload", wanted)
+    VaultKey(tenant_id, key_uuid).change([VaultKey.storage_id.set(storage_id)], VaultKey.key_uuid.exists())
+    if begun.status != 201:  # the storage hands out no URLs, or does not answer: as if it had when the delta came
+        VaultKey(tenant_id, key_uuid).change([VaultKey.storage_id.remove()], VaultKey.key_uuid.exists())
+        begun = service("POST", "/deltas/upload", wanted)
+        VaultKey(tenant_id, key_uuid).change([VaultKey.storage_id.set(storage_id)], VaultKey.key_uuid.exists())
+    ids: dict[str, str] = {name: begun.json()[name] for name in ("delta_uuid", "upload_attempt_uuid")}
+    attempt = {"attempt": ids["upload_attempt_uuid"], "size": 3, "md5": wanted["content_md5"], "storage_id": storage_id, "expires_at": 0}
+    row = Delta(key_uuid, ids["delta_uuid"])
+    settled = {"status": "stored", "size_bytes": 3, "content_md5": wanted["content_md5"], "attempts": [attempt]}
+    row.change(Delta.setting(settled), Delta.delta_uuid.exists())
+    return ids | {"key_uuid": key_uuid, "claim_id": NO_CLAIM}
 
 
 def _tenant_of(made: Answer) -> str:

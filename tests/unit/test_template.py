@@ -9,14 +9,14 @@ import pytest
 
 import chalicelib
 from chalicelib import seam
-from chalicelib.core import sweeps
-from chalicelib.tables import buckets, garbage, jobs, limits, objects, policies, storages, tenants, transforms, uploads
+from chalicelib.core import names, sweeps
+from chalicelib.tables import buckets, deltas, garbage, jobs, keys, limits, objects, policies, storages, tenants, transforms, uploads
 from chalicelib.tables.table import Table
 from infra import stack
 
 MODELS = [
     model
-    for module in (buckets, garbage, jobs, limits, objects, policies, storages, tenants, transforms, uploads)
+    for module in (buckets, deltas, garbage, jobs, keys, limits, objects, policies, storages, tenants, transforms, uploads)
     for _, model in inspect.getmembers(module, inspect.isclass)
     if issubclass(model, Table) and model.__module__ == module.__name__
 ]
@@ -103,6 +103,17 @@ def test_the_index_of_uploads_is_by_the_hour_in_which_they_expire_and_names_them
     assert "expiry_hour" not in uploads.PartsPage.get_attributes(), "sparse: parts are no sessions"
 
 
+def test_the_indexes_of_the_vault_are_sparse(tables: dict[str, Any]) -> None:
+    (index,) = tables["deltas"]["GlobalSecondaryIndexes"]
+    assert [each["AttributeName"] for each in index["KeySchema"]] == ["expiry_hour", "item"]
+    assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    assert deltas.Delta.expiry_hour.null, "what the cleanup has nothing to do with leaves the index"
+    assert "expiry_hour" not in deltas.DeltaPointer.get_attributes()
+    (index,) = tables["keys"]["GlobalSecondaryIndexes"]
+    assert [each["AttributeName"] for each in index["KeySchema"]] == ["owner_key", "key_uuid"]
+    assert keys.VaultKey.owner_key.null, "a service key's keys have no owner"
+
+
 def test_models_that_share_a_table_never_share_a_row() -> None:
     """What lies in the garbage table beside garbage lies under words, which no hour is; parts are no session."""
     words = {garbage.Cursor.HOUR, garbage.Sweep.HOUR, garbage.Quarantined.HOUR, sweeps.MISSING, sweeps.ORPHAN}
@@ -110,6 +121,7 @@ def test_models_that_share_a_table_never_share_a_row() -> None:
     assert not any(re.match(r"\d", word) for word in words)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d", seam.hour(seam.timestamp()))
     assert not uploads.UploadSession.SESSION.startswith(uploads.PartsPage.PREFIX)
+    assert not names.is_uuid(deltas.DeltaPointer.ITEM), "a delta lies under its id"
 
 
 def test_the_stream_of_objects_carries_both_images(tables: dict[str, Any]) -> None:

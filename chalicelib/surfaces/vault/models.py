@@ -141,3 +141,243 @@ class StorageCors(TypedDict):
 
     storage_uuid: str
     cors: list[CorsRule]
+
+
+# ---- keys ----------------------------------------------------------------------------------------------------
+class CreateVaultKey(Body):
+    """A key of the caller's; without `storage_uuid` on internal storage, with its limits."""
+
+    name: Text
+    storage_uuid: Id | None = None
+
+
+class EditVaultKey(Body):
+    """What is to change. Another storage moves nothing, and a key does not go back to internal storage."""
+
+    key_uuid: Id
+    name: Text | None = None
+    storage_uuid: Id | None = None
+
+
+class DeleteVaultKey(Body):
+    """Which key; it may be named in the query instead."""
+
+    key_uuid: Id | None = None
+
+
+class MigrateVaultKey(Body):
+    """The key, and the storage that its deltas are copied to before it points there."""
+
+    key_uuid: Id
+    storage_uuid: Id
+
+
+class VaultKey(TypedDict):
+    """A key. `storage_uuid` null: internal storage; `user_uuid` null: the service key's; `job_id`: of a job that moves it."""
+
+    key_uuid: str
+    name: str
+    storage_uuid: str | None
+    user_uuid: str | None
+    delta_count: int
+    size_bytes: int
+    job_id: str | None
+    warning: str | None
+    created_at: str
+    updated_at: str
+
+
+VaultKeys = list[VaultKey]
+
+
+class KeyDeleted(TypedDict):
+    """`left` are objects that the storage did not delete, by their keys in its bucket, the first 1,000 of them.
+
+    With a `job_id` there are more deltas than a request can delete, and the job goes on.
+    """
+
+    key_uuid: str
+    deleted_count: int
+    warning: str | None
+    left: list[str]
+    job_id: str | None
+
+
+class Limit(TypedDict):
+    """`used` null: no key was named; `resets_at` null: only deleting makes room."""
+
+    limit: int
+    used: int | None
+    resets_at: str | None
+
+
+class UploadLimits(TypedDict):
+    daily: Limit
+    monthly: Limit
+    stored: Limit
+
+
+class DownloadLimits(TypedDict):
+    daily: Limit
+    monthly: Limit
+
+
+class Limits(TypedDict):
+    """By days and months of the UTC calendar."""
+
+    uploads: UploadLimits
+    downloads: DownloadLimits
+
+
+class StorageLimits(TypedDict):
+    """`limits` null: the key lies on a storage of its owner's, which has none."""
+
+    key_uuid: str | None
+    max_delta_bytes: int
+    limits: Limits | None
+
+
+class Located(TypedDict):
+    """A delta, and the key of the object that it should be."""
+
+    delta_uuid: str
+    object_key: str
+
+
+class Layout(TypedDict):
+    """Deltas that do not lie where their key points, and objects there that are of another size: of each the first 1,000."""
+
+    key_uuid: str
+    storage_uuid: str | None
+    checked_count: int
+    missing_count: int
+    differing_count: int
+    missing: list[Located]
+    differing: list[Located]
+
+
+class KeyMigration(TypedDict):
+    """`GET /jobs/{job_id}` tells how far it is."""
+
+    key_uuid: str
+    storage_uuid: str
+    job_id: str
+
+
+# ---- deltas --------------------------------------------------------------------------------------------------
+class UploadDelta(Body):
+    """What the encrypted file is. A known `delta_uuid` starts another attempt at one that is not stored."""
+
+    key_uuid: Id
+    size_bytes: Annotated[int, Field(ge=1, le=10_485_760)]
+    content_md5: Annotated[str, Field(min_length=24, max_length=24, description="The base64 of the MD5.")]
+    delta_uuid: Id | None = None
+
+
+class ConfirmDelta(Body):
+    """Which attempt has put its bytes."""
+
+    delta_uuid: Id
+    upload_attempt_uuid: Id
+
+
+class DeleteDelta(Body):
+    """Which delta; it may be named in the query instead."""
+
+    delta_uuid: Id | None = None
+
+
+Bytes = Annotated[int, Field(le=10_485_760)]
+
+
+class ClaimSection(Body):
+    """`length` bytes from `start` on."""
+
+    delta_uuid: Id
+    start: Annotated[Bytes, Field(ge=0)]
+    length: Annotated[Bytes, Field(ge=1)]
+
+
+class ReleaseSection(Body):
+    """Which claim of which delta; both may be named in the query instead."""
+
+    delta_uuid: Id | None = None
+    claim_id: Id | None = None
+
+
+class DeltaSafeguards(TypedDict):
+    """Who sees to it that an upload overwrites nothing and arrives whole: `enforced` by the storage, or `checked` on confirmation."""
+
+    overwrite: Kept
+    content_md5: Kept
+
+
+class DeltaUpload(TypedDict):
+    """A PUT of exactly the promised bytes, with exactly these headers, until `expires_at`; then confirm it.
+
+    `warning` tells what the storage does not see to by itself.
+    """
+
+    delta_uuid: str
+    key_uuid: str
+    upload_attempt_uuid: str
+    method: Literal["PUT"]
+    url: str
+    headers: dict[str, str]
+    expires_at: str
+    object_key: str
+    safeguards: DeltaSafeguards
+    warning: str | None
+
+
+class Delta(TypedDict):
+    """A delta. While it is `pending`, size, MD5 and attempt are those of the latest attempt."""
+
+    delta_uuid: str
+    key_uuid: str
+    status: Literal["pending", "stored"]
+    size_bytes: int
+    content_md5: str
+    upload_attempt_uuid: str
+    object_key: str
+    safeguards: DeltaSafeguards
+    warning: str | None
+    created_at: str
+    confirmed_at: str | None
+
+
+Deltas = list[Delta]
+
+
+class DeltaDownload(TypedDict):
+    """A URL that answers GET until `expires_at`."""
+
+    delta_uuid: str
+    url: str
+    expires_at: str
+
+
+class DeltaDeleted(TypedDict):
+    """`left` are objects that the storage did not delete, by their keys in its bucket."""
+
+    delta_uuid: str
+    warning: str | None
+    left: list[str]
+
+
+class SectionClaim(TypedDict):
+    """A section that is taken; `user_uuid` null: by the service key."""
+
+    claim_id: str
+    delta_uuid: str
+    start: int
+    length: int
+    user_uuid: str | None
+    created_at: str
+
+
+SectionClaims = list[SectionClaim]
+
+
+class ClaimReleased(TypedDict):
+    """Nothing more to say."""

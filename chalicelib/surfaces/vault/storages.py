@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any, cast
 
-from chalicelib.core import names, storage_papers, storages
+from chalicelib.core import storage_papers, storages
 from chalicelib.core.keeping import connection_of, unkept
 from chalicelib.core.storage_rules import VAULT, VAULT_KINDS, VAULT_NAMES
-from chalicelib.errors import InvalidRequest
 from chalicelib.providers import Promise
 from chalicelib.surfaces.http import Request, json_answer
+from chalicelib.surfaces.vault.ids import named, uuid_of
 from chalicelib.tables.storages import Storage
 from chalicelib.webapp import Answer
 
@@ -29,17 +29,17 @@ def list_all(request: Request) -> Answer:
 
 
 def edit(request: Request, body: "models.EditVaultStorage") -> Answer:
-    row, warning = storages.change(request.principal, VAULT, _id(body.storage_uuid), _in_model(body.given()))
+    row, warning = storages.change(request.principal, VAULT, uuid_of("storage_uuid", body.storage_uuid), _in_model(body.given()))
     return json_answer(200, _shown(row, warning))
 
 
 def delete(request: Request, body: "models.DeleteVaultStorage") -> Answer:
-    storages.delete(request.principal, VAULT, _named(request, body.storage_uuid))
+    storages.delete(request.principal, VAULT, named(request, "storage_uuid", body.storage_uuid))
     return json_answer(200, {})
 
 
 def policy(request: Request) -> Answer:
-    row = storages.get(request.principal, VAULT, _named(request))
+    row = storages.get(request.principal, VAULT, named(request, "storage_uuid"))
     connection = connection_of(row)
     shown: models.StoragePolicy = {
         "storage_uuid": row.storage_id,
@@ -52,28 +52,10 @@ def policy(request: Request) -> Answer:
 
 
 def cors(request: Request) -> Answer:
-    row = storages.get(request.principal, VAULT, _named(request))
+    row = storages.get(request.principal, VAULT, named(request, "storage_uuid"))
     rules = cast("list[models.CorsRule]", storage_papers.cors(connection_of(row)))
     shown: models.StorageCors = {"storage_uuid": row.storage_id, "cors": rules}
     return json_answer(200, shown)
-
-
-def _named(request: Request, in_body: str | None = None) -> str:
-    """The storage that a request means, by its body or its query; raises InvalidRequest."""
-    in_query = request.query.get("storage_uuid")
-    if in_body is not None and in_query is not None and in_body.lower() != in_query.lower():
-        raise InvalidRequest("storage_uuid: body and query name different storages")
-    named = in_body or in_query
-    if not named:
-        raise InvalidRequest("storage_uuid: it is required")
-    return _id(named)
-
-
-def _id(given: str) -> str:
-    """An id as it is kept; raises InvalidRequest for what is none, the compact form included."""
-    if not names.is_uuid(given.lower()):
-        raise InvalidRequest("storage_uuid: a UUID in its hyphenated form")
-    return given.lower()
 
 
 def _in_model(given: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,207 @@
+"""Deltas: found, listed, downloaded and deleted. How they come to be is in `core/attempts.py`.
+
+Deleting asks the storage first and removes the row last, so one that dies in between is repeated. What the storage does not delete is
+told, for its owner to do it: the record goes all the same (seed 000 "DELETE Permission Is Optional"). While a URL still works by which
+the delta could come back, its row stays as a mark for the cleanup, which looks once more when the URL has ended.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+
+from pynamodb.expressions.condition import Condition
+
+from chalicelib import seam
+from chalicelib.access.permissions import require_user
+from chalicelib.access.principals import Principal
+from chalicelib.core import keys, layout, names, quotas
+from chalicelib.core.layout import Place
+from chalicelib.errors import DeltaMissing, DeltaNotFound, IntegrityFailed, NotUploaded, StorageRemoved, StorageUnavailable
+from chalicelib.tables.deltas import DELETED, EXPIRED, STORED, Delta, DeltaPointer
+from chalicelib.tables.keys import ACTIVE, VaultKey
+from chalicelib.tables.table import Transaction, TransactionFailed, read_together, tries
+
+# Seconds. A PUT that began just before its URL ended takes a while.
+URL_LIFETIME = 3600
+LATE = 3600
+CONTENT_TYPE = "application/octet-stream"
+MAX_TOLD = 1000
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+def find(principal: Principal, delta_uuid: str) -> tuple[VaultKey, Delta]:
+    """A delta and its key as they stand, for whoever may see the key; raises DeltaNotFound, Unauthorized, Forbidden."""
+    require_user(principal, "the vault")
+    pointer = DeltaPointer.read(delta_uuid, DeltaPointer.ITEM) if names.is_uuid(delta_uuid) else None
+    if pointer is not None:
+        key, delta = read_together((VaultKey, principal.tenant_id, pointer.key_uuid), (Delta, pointer.key_uuid, delta_uuid))
+        if key is not None and delta is not None and keys.is_visible(principal, key) and delta.status != DELETED:
+            return key, delta
+    raise not_found(delta_uuid)
+
+
+def find_stored(principal: Principal, delta_uuid: str) -> tuple[VaultKey, Delta]:
+    """The same of one that is confirmed; raises NotUploaded too."""
+    key, delta = find(principal, delta_uuid)
+    if delta.status != STORED:
+        raise NotUploaded("this delta is not stored yet: send its bytes to the URL of its attempt, then confirm that")
+    return key, delta
+
+
+def not_found(delta_uuid: str) -> DeltaNotFound:
+    return DeltaNotFound(f"there is no delta {delta_uuid[:64]}")
+
+
+def again(key: VaultKey, delta: Delta) -> tuple[VaultKey, Delta]:
+    """Both as they stand by now; raises DeltaNotFound when one is gone."""
+    now, there = read_together((VaultKey, key.tenant_id, key.key_uuid), (Delta, delta.key_uuid, delta.delta_uuid))
+    if now is None or now.status != ACTIVE or there is None or there.status == DELETED:
+        raise not_found(delta.delta_uuid)
+    return now, there
+
+
+def page(principal: Principal, key_uuid: str, limit: int, after: str | None) -> tuple[Place, Sequence[Delta], str | None]:
+    """Up to `limit` deltas of a key, oldest first, that come `after` one, and the last of them if there are more.
+
+    Those that may still come by a URL that works are among them.
+    """
+    key = keys.get(principal, key_uuid)
+    keys.check_page(limit, after)
+    shown = (delta for delta in keys.rows_of(key.key_uuid, after or "") if delta.status not in (EXPIRED, DELETED))
+    found = list(islice(shown, limit + 1))
+    return layout.place_of(key), found[:limit], found[limit - 1].delta_uuid if len(found) > limit else None
+
+
+def download(principal: Principal, delta_uuid: str) -> tuple[str, float]:
+    """A URL that answers GET with a delta, and when it ends (seconds since 1970).
+
+    The object is looked at first: raises DeltaMissing when there is none, IntegrityFailed when it is another. And DeltaNotFound,
+    NotUploaded, LimitReached.
+    """
+    key, delta = find_stored(principal, delta_uuid)
+    is_internal = key.storage_id is None
+    if is_internal:
+        quotas.check(key, quotas.DOWNLOADS)
+    place = layout.place_of(key)
+    found = place.describer.describe(place.at(delta_uuid))
+    if found is None:
+        raise DeltaMissing(f"nothing lies at {place.whole(delta_uuid)}; GET /keys/check-layout tells what else is missing there")
+    if found.size != delta.size_bytes or found.md5 not in (None, delta.content_md5):
+        raise IntegrityFailed(f"what lies at {place.whole(delta_uuid)} is not this delta: it was overwritten by other means than Stowage")
+    if is_internal:
+        quotas.take(key, quotas.DOWNLOADS)
+    url = place.presigner.presign_get(place.at(delta_uuid), URL_LIFETIME, CONTENT_TYPE, f'attachment; filename="{delta_uuid}"')
+    return url, seam.timestamp() + URL_LIFETIME
+
+
+# ---- deleting --------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class Left:
+    """What a deletion has left in storages: how many objects, why, and where the first `MAX_TOLD` of them lie.
+
+    `kept` are ids of deltas by the whole key of the folder that they lie in, which may be a long one. `missing` are the whole keys of
+    objects that were not there to be deleted.
+    """
+
+    count: int = 0
+    causes: list[str] = field(default_factory=list)
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, place: Place, causes: Mapping[str, str]) -> None:
+        """Note what one storage has kept, and why, by delta."""
+        room = MAX_TOLD - sum(map(len, self.kept.values()))
+        if causes:
+            self.kept.setdefault(place.whole(""), []).extend(islice(causes, max(0, room)))
+            self.count += len(causes)
+            self.causes = sorted({*self.causes, *causes.values()})
+
+    @property
+    def keys(self) -> list[str]:
+        """The whole keys of what was kept, as its bucket's owner sees them."""
+        return [folder + delta_uuid for folder, ids in self.kept.items() for delta_uuid in ids]
+
+    @property
+    def warning(self) -> str | None:
+        """What the caller has to know of it."""
+        told = []
+        if self.count:
+            where = ", ".join(self.kept)
+            told.append(f"the storage did not delete {self.count} object(s) below {where} ({', '.join(self.causes)}); delete them yourself")
+        if self.missing:
+            told.append(f"nothing was found at {', '.join(self.missing)}; if the key or its storage was pointed elsewhere, look there")
+        return "; ".join(told) or None
+
+
+def delete(principal: Principal, delta_uuid: str) -> Left:
+    """Remove a delta, and its object if the storage lets it; raises DeltaNotFound."""
+    left = Left()
+    for _ in tries(quotas.BUSY):
+        key, delta = find(principal, delta_uuid)
+        left = _remove_objects(key, delta)
+        try:
+            _forget(key, delta)
+        except TransactionFailed:
+            continue
+        return left
+    raise AssertionError("tries() ends by raising")
+
+
+def _remove_objects(key: VaultKey, delta: Delta) -> Left:
+    left, place = Left(), layout.place_of(key)
+    is_seen = delta.status != STORED or _is_there(place, delta)
+    remove_copies(key, [delta.delta_uuid], layout.copies_of(key), left)
+    if not is_seen and place.whole(delta.delta_uuid) not in left.keys:
+        left.missing.append(place.whole(delta.delta_uuid))
+    return left
+
+
+def _is_there(place: Place, delta: Delta) -> bool:
+    try:
+        return place.provider.stat(place.at(delta.delta_uuid)) is not None
+    except StorageUnavailable:
+        return False
+
+
+def remove_copies(key: VaultKey, delta_uuids: Sequence[str], storages: Iterable[str | None], left: Left) -> None:
+    """Delete the objects of deltas in these storages, and note in `left` those that stay."""
+    for storage_id in storages:
+        with suppress(StorageRemoved):  # with its record the right to touch what lies there is gone
+            place = layout.place_in(key, storage_id)
+            left.add(place, place.remove(delta_uuids))
+
+
+def _forget(key: VaultKey, delta: Delta) -> None:
+    """Remove a delta's row, or leave a mark, and count one less, in one; raises TransactionFailed when something has changed."""
+    is_stored = delta.status == STORED
+    actions = [VaultKey.revision.add(1)]
+    if delta.status != EXPIRED:
+        actions.append(VaultKey.stored.add(-1))
+    if is_stored:
+        actions += [VaultKey.deltas.add(-1), VaultKey.size_bytes.add(-int(delta.size_bytes))]
+    same = keys.is_active() & keys.points_to(key.storage_id) & _goes_to(key)
+    unchanged = Delta.revision == delta.revision
+    with Transaction() as transaction:
+        marks = mark_of(delta)
+        if marks is None:
+            transaction.remove(delta, unchanged)
+        else:
+            transaction.put(marks, unchanged)
+        transaction.remove(DeltaPointer(delta.delta_uuid), DeltaPointer.key_uuid == key.key_uuid)
+        transaction.change(VaultKey(key.tenant_id, key.key_uuid), actions, same)
+
+
+def _goes_to(key: VaultKey) -> Condition:
+    same: Condition = VaultKey.target_id.does_not_exist() if key.target_id is None else VaultKey.target_id == key.target_id
+    return same
+
+
+def mark_of(delta: Delta) -> Delta | None:
+    """What stays of a deleted delta while it could come back by a URL that works; None when it cannot."""
+    ends = max((each["expires_at"] for each in delta.attempts), default=0) + LATE
+    if ends <= seam.timestamp():
+        return None
+    mark = Delta(delta.key_uuid, delta.delta_uuid, tenant_id=delta.tenant_id, status=DELETED, attempts=delta.attempts)
+    mark.created_at, mark.revision, mark.expires_at, mark.expiry_hour = delta.created_at, delta.revision + 1, ends, seam.hour(ends)
+    return mark

@@ -1,0 +1,276 @@
+"""The vault's keys: a user's own, or the service key's, which sees all of its tenant's.
+
+A key lies on the internal storage or on one of the tenant's, which counts it in its own row, in the same transaction; so none can be
+removed under a key. It may be pointed to another storage by hand, after its deltas were copied there: that moves nothing and cannot be
+undone towards internal storage (seed 000). Moving it with its deltas is a job (`core/migrating.py`), and so is its end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from pynamodb.expressions.condition import Condition
+
+from chalicelib import seam
+from chalicelib.access.permissions import require_user
+from chalicelib.access.principals import Principal
+from chalicelib.core import keeping, layout, names
+from chalicelib.core.layout import Place
+from chalicelib.errors import InvalidCursor, InvalidRequest, KeyBusy, KeyNotFound, StorageNotFound, Unavailable
+from chalicelib.tables.deltas import STORED, Delta
+from chalicelib.tables.keys import ACTIVE, INTERNAL, VaultKey
+from chalicelib.tables.table import Item, Transaction, TransactionFailed, tries
+
+MAX_NAME = 255
+MAX_PAGE = 1000
+# So that limits a key are limits a user.
+MAX_KEYS_OF_USER = 100
+MAX_TOLD = 1000
+BACK_TO_INTERNAL = "storage_uuid: a key does not go back to internal storage; name a storage, or leave the field out"
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+def get(principal: Principal, key_uuid: str) -> VaultKey:
+    """A key as it stands, for its owner or the service key; raises KeyNotFound, Unauthorized, Forbidden."""
+    key = get_even_ending(principal, key_uuid)
+    if key.status != ACTIVE:
+        raise not_found(key_uuid)
+    return key
+
+
+def get_even_ending(principal: Principal, key_uuid: str) -> VaultKey:
+    """The same, also of a key that is being deleted."""
+    require_user(principal, "the vault")
+    key = VaultKey.read(principal.tenant_id, key_uuid) if names.is_uuid(key_uuid) else None
+    if key is None or not _is_own(principal, key):
+        raise not_found(key_uuid)
+    return key
+
+
+def is_visible(principal: Principal, key: VaultKey) -> bool:
+    """Whether the principal may know of a key of its tenant's: one that is being deleted is gone."""
+    return key.status == ACTIVE and _is_own(principal, key)
+
+
+def _is_own(principal: Principal, key: VaultKey) -> bool:
+    return principal.is_service or (principal.uid is not None and key.owner_id == principal.uid)
+
+
+def page(principal: Principal, limit: int, after: str | None) -> tuple[list[VaultKey], str | None]:
+    """Up to `limit` keys, oldest first, that come `after` one, and the last of them if there are more.
+
+    A user's own are read from an index, which follows writes by moments.
+    """
+    require_user(principal, "the vault")
+    check_page(limit, after)
+    found = list(islice(_of(principal, after), limit + 1))
+    return found[:limit], found[limit - 1].key_uuid if len(found) > limit else None
+
+
+def check_page(limit: int, after: str | None) -> None:
+    """Raise InvalidRequest or InvalidCursor for a page that cannot be."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidRequest(f"limit lies between 1 and {MAX_PAGE}")
+    if after is not None and not names.is_uuid(after):
+        raise InvalidCursor("the cursor is not one that this list gave; begin again without it")
+
+
+def _of(principal: Principal, after: str | None) -> Iterator[VaultKey]:
+    for item in _items_of(principal, after):
+        key = VaultKey.from_raw_data(item)
+        if key.status == ACTIVE:
+            yield key
+
+
+def _items_of(principal: Principal, after: str | None, **more: Any) -> Iterator[Item]:
+    partition, value = ("tenant_id", principal.tenant_id) if principal.is_service else ("owner_key", _owner_key(principal))
+    condition, values = f"{partition} = :of", {":of": {"S": value}}
+    if after is not None:
+        condition, values = f"{condition} AND key_uuid > :after", values | {":after": {"S": after}}
+    index = {"ConsistentRead": True} if principal.is_service else {"IndexName": "by-owner"}
+    for page_ in VaultKey.pages(KeyConditionExpression=condition, ExpressionAttributeValues=values, **index, **more):
+        yield from page_
+
+
+def _owner_key(principal: Principal) -> str | None:
+    return None if principal.uid is None else f"{principal.tenant_id}#{principal.uid}"
+
+
+def not_found(key_uuid: str) -> KeyNotFound:
+    return KeyNotFound(f"there is no key {key_uuid[:64]}")
+
+
+# ---- conditions ------------------------------------------------------------------------------------------
+def is_active() -> Condition:
+    """That a key is there and is not being deleted."""
+    condition: Condition = VaultKey.status == ACTIVE
+    return condition
+
+
+def points_to(storage_id: str | None) -> Condition:
+    """That a key's deltas lie in this storage."""
+    condition: Condition = VaultKey.storage_id.does_not_exist() if storage_id is None else VaultKey.storage_id == storage_id
+    return condition
+
+
+def is_unchanged(key: VaultKey) -> Condition:
+    """That what a migration would copy is what it was, and no job has begun."""
+    same_job: Condition = VaultKey.job_id.does_not_exist() if key.job_id is None else VaultKey.job_id == key.job_id
+    unchanged: Condition = is_active() & same_job & (VaultKey.revision == key.revision)
+    return unchanged
+
+
+# ---- making and changing ---------------------------------------------------------------------------------
+def create(principal: Principal, name: str, storage_id: str | None) -> VaultKey:
+    """A new key of the caller's, on one of the tenant's storages, None: the internal one.
+
+    Raises InvalidRequest, StorageNotFound, ProbeFailed, CannotPresign.
+    """
+    require_user(principal, "the vault")
+    _require_room(principal)
+    now = seam.iso(seam.now())
+    key = VaultKey(principal.tenant_id, seam.new_timed_uuid(), storage_id=storage_id, created_at=now, updated_at=now)
+    key.name, key.owner_id, key.owner_key = _checked(name), principal.uid, _owner_key(principal)
+    revision = _require_usable(principal, key, storage_id)
+    for _ in tries("the storage is being changed; try again shortly"):
+        try:
+            with Transaction() as transaction:
+                transaction.put(key, VaultKey.key_uuid.does_not_exist())
+                if storage_id is not None:
+                    keeping.refer(transaction, key.tenant_id, storage_id, "keys", 1, revision)
+            return key
+        except TransactionFailed as failed:
+            if failed.rows[0] is not None:
+                return key  # the id is random: what stands there is this key, and an answer was lost
+            if not failed.conflict:
+                raise _changed_meanwhile(failed.rows[1], storage_id) from failed
+    raise AssertionError("tries() ends by raising")
+
+
+def _require_room(principal: Principal) -> None:
+    if not principal.is_service and sum(1 for _ in _items_of(principal, None, ProjectionExpression="key_uuid")) >= MAX_KEYS_OF_USER:
+        raise InvalidRequest(f"a user has at most {MAX_KEYS_OF_USER} keys; delete one that is not used")
+
+
+def _checked(name: str) -> str:
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidRequest(f"name: 1 to {MAX_NAME} characters that can be printed", field="name")
+    return name
+
+
+def _require_usable(principal: Principal, key: VaultKey, storage_id: str | None) -> int | None:
+    """Raise unless deltas can be put there; gives the revision of the storage that this is true of."""
+    revision = None
+    if storage_id is not None:
+        from chalicelib.core import storages
+
+        revision = storages.require_usable(principal, storage_id)
+    layout.place_in(key, storage_id).require_fit()
+    return revision
+
+
+def _changed_meanwhile(met: Any, storage_id: str | None) -> Exception:
+    if met is not None and met.row is None:
+        return StorageNotFound(f"there is no storage {storage_id}")
+    return Unavailable("the storage was changed at this moment; try again")
+
+
+def edit(principal: Principal, key_uuid: str, name: str | None, storage_id: str | None) -> VaultKey:
+    """Give a key another name, or have it point to another storage, without moving anything; None leaves either as it is.
+
+    Raises KeyNotFound, KeyBusy, StorageNotFound, ProbeFailed, CannotPresign, InvalidRequest.
+    """
+    if name is not None:
+        _checked(name)
+    for _ in tries(f"key {key_uuid} is being used; try again shortly"):
+        key = get(principal, key_uuid)
+        changes: dict[str, Any] = {"updated_at": seam.iso(seam.now())} | ({"name": name} if name is not None else {})
+        is_moved = storage_id is not None and storage_id != key.storage_id
+        revision = None
+        if is_moved:
+            require_idle(key)
+            revision = _require_usable(principal, key, storage_id)
+            changes |= {"storage_id": storage_id, "revision": key.revision + 1}
+            # What lies in internal storage nobody but Stowage can reach: that is not forgotten for a place of the tenant's own.
+            stays = key.moved_from == INTERNAL or not key.deltas
+            changes["moved_from"] = key.moved_from if stays else key.storage_id or INTERNAL
+        try:
+            with Transaction() as transaction:
+                transaction.change(VaultKey(key.tenant_id, key_uuid), VaultKey.setting(changes), is_unchanged(key))
+                if is_moved:
+                    keeping.refer(transaction, key.tenant_id, str(storage_id), "keys", 1, revision)
+                    if key.storage_id is not None:
+                        keeping.refer(transaction, key.tenant_id, key.storage_id, "keys", -1)
+        except TransactionFailed:
+            continue  # what has changed is met by looking anew
+        key.attribute_values.update(changes)
+        return key
+    raise AssertionError("tries() ends by raising")
+
+
+def require_idle(key: VaultKey) -> None:
+    """Raise KeyBusy while a job moves a key."""
+    if key.job_id is not None:
+        raise KeyBusy("this key is being moved to another storage; wait until that is done: GET /jobs/{job_id}", job_id=key.job_id)
+
+
+# ---- what lies there -------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class Layout:
+    """What was found of a key's deltas where it points: the whole keys, by delta, of those that are missing or of another size.
+
+    Of each kind the first `MAX_TOLD`, and how many there are.
+    """
+
+    checked: int = 0
+    missing_count: int = 0
+    differing_count: int = 0
+    missing: dict[str, str] = field(default_factory=dict)
+    differing: dict[str, str] = field(default_factory=dict)
+
+
+def check_layout(key: VaultKey) -> Layout:
+    """Look whether each delta of a key lies where it has to, by listing what lies there; raises StorageUnavailable.
+
+    Both come in the order of their ids, so they are gone through side by side, however many there are.
+    """
+    place, found = layout.place_of(key), Layout()
+    listing = place.provider.list(place.at(""))
+    lies = next(listing, None)
+    for delta in stored_deltas(key):
+        found.checked += 1
+        wanted = place.at(delta.delta_uuid)
+        while lies is not None and lies.key < wanted:
+            lies = next(listing, None)
+        if lies is None or lies.key != wanted:
+            found.missing_count += 1
+            _tell(found.missing, delta, place)
+        elif lies.size != delta.size_bytes:
+            found.differing_count += 1
+            _tell(found.differing, delta, place)
+    return found
+
+
+def _tell(of: dict[str, str], delta: Delta, place: Place) -> None:
+    if len(of) < MAX_TOLD:
+        of[delta.delta_uuid] = place.whole(delta.delta_uuid)
+
+
+def stored_deltas(key: VaultKey, after: str = "") -> Iterator[Delta]:
+    """The confirmed deltas of a key that come `after` one, as they stand, oldest first."""
+    for delta in rows_of(key.key_uuid, after):
+        if delta.status == STORED:
+            yield delta
+
+
+def rows_of(key_uuid: str, after: str = "") -> Iterator[Delta]:
+    """Every row of a key's deltas that comes `after` one, as it stands, oldest first."""
+    query = {
+        "KeyConditionExpression": "#partition = :key AND #item > :after",
+        "ExpressionAttributeNames": {"#partition": "partition", "#item": "item"},
+        "ExpressionAttributeValues": {":key": {"S": key_uuid}, ":after": {"S": after or "-"}},
+        "ConsistentRead": True,
+    }
+    for page_ in Delta.pages(**query):
+        yield from (Delta.from_raw_data(item) for item in page_)
