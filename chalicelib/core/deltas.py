@@ -13,7 +13,6 @@ from itertools import islice
 from pynamodb.expressions.condition import Condition
 
 from chalicelib import seam
-from chalicelib.access.permissions import require_user
 from chalicelib.access.principals import Principal
 from chalicelib.core import keys, layout, names, quotas
 from chalicelib.core.layout import Place
@@ -32,7 +31,7 @@ MAX_TOLD = 1000
 # ---- reading ---------------------------------------------------------------------------------------------
 def find(principal: Principal, delta_uuid: str) -> tuple[VaultKey, Delta]:
     """A delta and its key as they stand, for whoever may see the key; raises DeltaNotFound, Unauthorized, Forbidden."""
-    require_user(principal, "the vault")
+    keys.require_entry(principal)
     pointer = DeltaPointer.read(delta_uuid, DeltaPointer.ITEM) if names.is_uuid(delta_uuid) else None
     if pointer is not None:
         key, delta = read_together((VaultKey, principal.tenant_id, pointer.key_uuid), (Delta, pointer.key_uuid, delta_uuid))

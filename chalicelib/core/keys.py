@@ -39,9 +39,14 @@ def get(principal: Principal, key_uuid: str) -> VaultKey:
     return key
 
 
+def require_entry(principal: Principal) -> None:
+    """Raise Unauthorized or Forbidden for all but users and the service key."""
+    require_user(principal, "the vault")
+
+
 def get_even_ending(principal: Principal, key_uuid: str) -> VaultKey:
     """The same, also of a key that is being deleted."""
-    require_user(principal, "the vault")
+    require_entry(principal)
     key = VaultKey.read(principal.tenant_id, key_uuid) if names.is_uuid(key_uuid) else None
     if key is None or not _is_own(principal, key):
         raise not_found(key_uuid)
@@ -62,7 +67,7 @@ def page(principal: Principal, limit: int, after: str | None) -> tuple[list[Vaul
 
     A user's own are read from an index, which follows writes by moments.
     """
-    require_user(principal, "the vault")
+    require_entry(principal)
     check_page(limit, after)
     found = list(islice(_of(principal, after), limit + 1))
     return found[:limit], found[limit - 1].key_uuid if len(found) > limit else None
@@ -127,7 +132,7 @@ def create(principal: Principal, name: str, storage_id: str | None) -> VaultKey:
 
     Raises InvalidRequest, StorageNotFound, ProbeFailed, CannotPresign.
     """
-    require_user(principal, "the vault")
+    require_entry(principal)
     _require_room(principal)
     now = seam.iso(seam.now())
     key = VaultKey(principal.tenant_id, seam.new_timed_uuid(), storage_id=storage_id, created_at=now, updated_at=now)

@@ -25,11 +25,13 @@ from chalicelib.tables.table import Item
 from infra import stack
 from tests.client import Answer, Client
 from tests.conftest import Context, Tenant
+from tests.durability.conftest import purge
 from tests.servers.denying import Denying, denying
 from tests.storages.conftest import Servers, every_kind, hung_up, servers, settings_again  # noqa: F401  fixtures
 
 BODY = b"an encrypted delta, as far as anybody here can tell"
 S3_HOST = "s3.us-east-1.amazonaws.com"
+R2_HOST = "0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com"
 HOUR, DAY = 3600, 86_400
 ADA, BOB = "6f1c9a52-7d0e-4b6a-9c3f-0a1b2c3d4e5f", "0b6e4c1d-2a3f-4e5d-8c7b-6a5948372615"
 UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
@@ -201,11 +203,12 @@ def clean_up() -> dict[str, Any]:
 # ---- where ---------------------------------------------------------------------------------------------------
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, settings_again: Callable[[], None]) -> Callable[[str], None]:  # noqa: F811
-    """Has a server stand in for S3 in us-east-1."""
+    """Has a server stand in for S3 in us-east-1, and for R2."""
 
     def put_there(endpoint: str) -> None:
-        others = [pair for pair in settings().endpoint_overrides.split(",") if pair and not pair.startswith(f"{S3_HOST}=")]
-        monkeypatch.setenv("STOWAGE_ENDPOINT_OVERRIDES", ",".join([*others, f"{S3_HOST}={endpoint}"]))
+        hosts = (S3_HOST, R2_HOST)
+        others = [pair for pair in settings().endpoint_overrides.split(",") if pair and pair.partition("=")[0] not in hosts]
+        monkeypatch.setenv("STOWAGE_ENDPOINT_OVERRIDES", ",".join([*others, *(f"{host}={endpoint}" for host in hosts)]))
         settings_again()
 
     return put_there
@@ -289,3 +292,10 @@ def no_delete(brought: Callable[..., Vault], embedded: stack.EmbeddedAWS) -> Ite
     with ExitStack() as running:
         server = running.enter_context(denying(embedded.endpoint))
         yield brought(server.endpoint), server
+
+
+@pytest.fixture(autouse=True)
+def gone_afterwards(embedded: stack.EmbeddedAWS) -> Iterator[None]:
+    """No cleanup of another test is to see to what lies on a server that has gone with this one."""
+    yield
+    purge(Delta)

@@ -12,7 +12,6 @@ from chalicelib.core import claims
 from chalicelib.tables.deltas import Delta
 from tests.client import Answer, Client, together
 from tests.conftest import Call, Clock, Tenant
-from tests.durability.conftest import purge
 from tests.vault.conftest import ADA, BOB, BODY, UNKNOWN, Begun, Vault, clean_up, delta_row, put, rows_of, told
 
 SIZE = 100
@@ -152,7 +151,6 @@ def test_what_is_not_stored_has_no_sections(vault: Vault, tenant: Tenant) -> Non
 
 
 def test_what_was_given_up_has_no_sections(internal: Vault, clock: Clock) -> None:
-    purge(Delta)  # what other tests have left would be seen to as well
     begun = internal.begin(internal.key())
     clock.advance(2 * 3600)
     clean_up()

@@ -431,9 +431,7 @@ def test_pointing_a_key_to_where_it_points_changes_nothing(own: Vault, tenant: T
     assert own.bytes_of(begun) == BODY
 
 
-def test_pointing_a_key_to_a_storage_that_is_not_there_or_not_the_tenants_is_404(
-    vault: Vault, tenant: Tenant, new_tenant: Any, brought: Callable[..., Vault]
-) -> None:
+def test_pointing_a_key_to_a_storage_that_is_not_there_or_not_the_tenants_is_404(vault: Vault, tenant: Tenant, new_tenant: Any) -> None:
     other: Tenant = new_tenant("other")
     theirs = created(other, {"name": "theirs", "provider": "filesystem", "bucket": "x"}) if vault.storage_uuid else UNKNOWN
     key_uuid = vault.key()
@@ -624,6 +622,8 @@ def test_f1_14_what_is_not_at_the_new_place_fails_cleanly_until_its_owner_copies
         "key_uuid": key_uuid,
         "storage_uuid": byos.storage_uuid,
         "checked_count": 2,
+        "missing_count": 0,
+        "differing_count": 0,
         "missing": [],
         "differing": [],
     }
@@ -736,9 +736,7 @@ def test_f1_14_a_change_of_provider_and_endpoint_takes_effect_at_once(own: Vault
     assert own.bytes_of(begun) == BODY
 
 
-def test_what_was_copied_before_a_key_is_pointed_elsewhere_is_served_without_a_gap(
-    request: pytest.FixtureRequest, brought: Callable[..., Vault]
-) -> None:
+def test_what_was_copied_before_a_key_is_pointed_elsewhere_is_served_without_a_gap(brought: Callable[..., Vault]) -> None:
     """Seed: "Before changing a key to a new storage, follow Keys Management — Object-layout requirement for manual Delta migration." """
     one, two = brought(), brought(remote_path="customer-a/deltas")
     key_uuid = one.key()
@@ -798,6 +796,31 @@ def test_a_storage_whose_bucket_is_gone_fails_cleanly_and_lets_records_be_remove
     ended = own.client("POST", "/keys/delete", {"key_uuid": key_uuid})
     assert (ended.status, own.at(two) in ended.json()["left"]) == (200, True)
     assert listed(own.client) == []
+
+
+@given(states=st.lists(st.sampled_from(["there", "missing", "longer", "stranger"]), max_size=9), told_of=st.integers(1, 4))
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_layout_counts_all_and_names_the_first_of_what_is_amiss(own: Vault, states: list[str], told_of: int) -> None:
+    key_uuid = own.key()
+    found: dict[str, list[dict[str, str]]] = {"there": [], "missing": [], "longer": []}
+    for state in states:
+        begun = own.upload(key_uuid)
+        located = {"delta_uuid": begun["delta_uuid"], "object_key": own.at(begun)}
+        if state == "stranger":  # lies there, and is of no delta any more
+            own.delete(begun)
+            own.overwrite(begun, b"a stranger's")
+            continue
+        found[state].append(located)
+        if state == "missing":
+            own.owner.delete([own.at(begun)])
+        elif state == "longer":
+            own.overwrite(begun, BODY + b"!")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "MAX_TOLD", told_of)
+        layout = check(own, key_uuid)
+    assert layout["checked_count"] == sum(map(len, found.values()))
+    assert (layout["missing_count"], layout["missing"]) == (len(found["missing"]), found["missing"][:told_of])
+    assert (layout["differing_count"], layout["differing"]) == (len(found["longer"]), found["longer"][:told_of])
 
 
 # ---- seed "Deleting a Storage Entry" ---------------------------------------------------------------------------

@@ -49,8 +49,7 @@ URL_ENDS = HOUR
 
 @pytest.fixture(autouse=True)
 def noon(clock: Clock, tenant: Tenant) -> None:
-    """The next noon of a day between the 8th and the 20th, with no deltas of other tests that a cleanup would see to."""
-    purge(Delta)
+    """The next noon of a day between the 8th and the 20th."""
     day = seam.now().replace(hour=12, minute=0, second=0, microsecond=0) + timedelta(days=1)
     while not 8 <= day.day <= 20:
         day += timedelta(days=1)

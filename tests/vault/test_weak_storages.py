@@ -11,8 +11,10 @@ import pytest
 from chalicelib.providers.s3 import S3
 from tests.conftest import Tenant, run_job
 from tests.storages.scripted_s3 import ACCESS_KEY, SECRET_KEY, Asked, Said, ScriptedS3, error, scripted_s3
-from tests.vault.conftest import BODY, Vault, put, told
+from tests.vault.conftest import BODY, R2_HOST, Vault, put, told
 
+ON_S3 = {"provider": "s3", "region": "us-east-1"}
+ON_R2 = {"provider": "r2", "region": "auto", "endpoint_url": f"https://{R2_HOST}"}
 ENFORCED = {"overwrite": "enforced", "content_md5": "enforced"}
 
 
@@ -47,13 +49,13 @@ def server() -> Iterator[ScriptedS3]:
 def on(server: ScriptedS3, tenant: Tenant, every_kind: None, stand_in: Callable[[str], None]) -> Callable[..., Vault]:
     """A vault on a storage that keeps what it is told to, and no more."""
 
-    def make(status: int = 201, **kept: bool) -> Vault:
+    def make(described: dict[str, str] = ON_S3, **kept: bool) -> Vault:
         server.say["PUT"] = keeping(server, **kept)  # type: ignore[arg-type]
         stand_in(server.endpoint)
-        fields = {"name": f"s-{uuid.uuid4().hex[:8]}", "provider": "s3", "bucket_name": "weak-one", "region": "us-east-1"}
+        fields = {"name": f"s-{uuid.uuid4().hex[:8]}", "bucket_name": "weak-one", **described}
         credentials = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY}
         answer = tenant.service("POST", "/storages/create", fields | credentials)
-        assert answer.status == status, answer.body
+        assert answer.status == 201, answer.body
         owner = S3("weak-one", region="us-east-1", endpoint=server.endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
         return Vault(tenant.service, answer.json()["storage_uuid"], owner)
 
@@ -187,3 +189,17 @@ def test_a_migration_onto_a_weak_storage_reads_what_it_has_stored(
     run_job(answer.json()["job_id"])
     assert server.asked == ["HEAD", "LIST", "PUT", "HEAD", "GET"]
     assert internal.bytes_of(begun) == BODY
+
+
+def test_on_r2_the_url_is_signed_for_its_region_and_all_else_is_the_same(on: Callable[..., Vault]) -> None:
+    vault = on(ON_R2, conditions=True, digests=True)
+    key_uuid = vault.key()
+    begun = vault.begin(key_uuid)
+    assert begun["url"].startswith(f"{vault.owner._endpoint}/weak-one/{key_uuid}/{begun['delta_uuid']}?")
+    assert "%2Fauto%2Fs3%2Faws4_request" in begun["url"]
+    assert begun["safeguards"] == ENFORCED
+    assert put(begun) == 200
+    assert put(begun) == 412
+    assert vault.confirm(begun).status == 200
+    assert vault.bytes_of(begun) == BODY
+    assert vault.delete(begun).json()["left"] == []

@@ -52,6 +52,7 @@ def delete(request: Request, body: "models.DeleteVaultKey") -> Answer:
 
 
 def storage_limits(request: Request) -> Answer:
+    keys.require_entry(request.principal)
     key = keys.get(request.principal, named(request, "key_uuid")) if "key_uuid" in request.query else None
     applies = key is None or key.storage_id is None
     shown: models.StorageLimits = {
