@@ -46,7 +46,7 @@ def _key(passphrase: str, salt: bytes) -> bytes:
 def encrypt(plain: bytes, passphrase: str) -> bytes:
     """A delta of a file; raises ClientError for one that is too large."""
     if len(plain) > MAX_FILE_BYTES:
-        raise ClientError(f"the file has {len(plain)} bytes; a delta takes at most {MAX_FILE_BYTES}")
+        raise ClientError(f"the file is too large: a delta takes at most {MAX_FILE_BYTES} bytes of it")
     head = MAGIC + os.urandom(SALT_BYTES) + os.urandom(NONCE_BYTES)
     return head + AESGCM(_key(passphrase, head[len(MAGIC) : -NONCE_BYTES])).encrypt(head[-NONCE_BYTES:], plain, head)
 
@@ -106,8 +106,8 @@ class Vault:
         with requests.get(url, stream=True, timeout=TIMEOUT) as answer:
             if not answer.ok:
                 raise ClientError(f"the storage refused the download with {answer.status_code}")
-            body, size = io.BytesIO(), int(answer.headers["Content-Length"])
-            with tqdm.wrapattr(body, "write", total=size, desc="download", disable=None) as shown:
+            body, size = io.BytesIO(), answer.headers.get("Content-Length")
+            with tqdm.wrapattr(body, "write", total=int(size) if size else None, desc="download", disable=None) as shown:
                 for piece in answer.iter_content(1 << 16):
                     shown.write(piece)
         return body.getvalue()
@@ -141,7 +141,9 @@ def run(chosen: argparse.Namespace, vault: Vault) -> None:
         for delta in vault.deltas(chosen.key_uuid):
             print(delta["delta_uuid"], f"{delta['size_bytes']:>9}", delta["status"], delta["created_at"])
     elif chosen.command == "upload":
-        print(vault.upload(chosen.key_uuid, encrypt(Path(chosen.file).read_bytes(), _passphrase())))
+        with Path(chosen.file).open("rb") as file:
+            plain = file.read(MAX_FILE_BYTES + 1)
+        print(vault.upload(chosen.key_uuid, encrypt(plain, _passphrase())))
     else:
         Path(chosen.file).write_bytes(decrypt(vault.download(chosen.delta_uuid), _passphrase()))
 

@@ -14,7 +14,6 @@ from typing import Any
 from chalicelib import seam
 from chalicelib.core import attempts, garbage, hours, layout
 from chalicelib.core.hours import HOUR
-from chalicelib.core.layout import Place
 from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageRemoved, StowageError
 from chalicelib.observability import logger
@@ -62,36 +61,44 @@ def _see_to(delta: Delta, report: Report, patience: Patience) -> None:
     key = VaultKey.read(delta.tenant_id, delta.key_uuid)
     try:
         if key is not None and delta.status == PENDING:
-            _end(layout.place_of(key), delta, report, patience)
+            _end(key, delta, report, patience)
         else:
-            _forget(key, delta, patience)
+            _forget(delta, patience)
             report.forgotten += 1
     except (ConditionFailed, StowageError) as error:
         logger().warning("a delta was left to the next run", extra={"delta_uuid": delta.delta_uuid, "error": repr(error)})
         report.left += 1
-        _later(delta)
+        hours.later(Delta(delta.key_uuid, delta.delta_uuid), Delta.expiry_hour == delta.expiry_hour)
 
 
-def _end(place: Place, delta: Delta, report: Report, patience: Patience) -> None:
-    patience.require(place)
+def _end(key: VaultKey, delta: Delta, report: Report, patience: Patience) -> None:
     try:
+        place = layout.place_of(key)
+        patience.require(place)
         with patience.asking(place):
             became = attempts.end(place, delta)
     except StowageError:
         if delta.expires_at + GIVEN_UP_AFTER > seam.timestamp():
             raise
-        became = attempts.expire(place.key, delta)
+        became = attempts.expire(key, delta)
+    if became == PENDING:
+        raise ConditionFailed(delta)  # changed meanwhile
     report.stored += became == STORED
     report.expired += became == EXPIRED
 
 
-def _forget(key: VaultKey | None, delta: Delta, patience: Patience) -> None:
-    """Delete what may have come back, where the attempts were to put it, then the row. What a tenant's storage refuses is its owner's."""
-    owner = key or VaultKey(delta.tenant_id, delta.key_uuid)
+def _forget(delta: Delta, patience: Patience) -> None:
+    """Delete what may have come, where the attempts were to put it, then the row. What a tenant's storage refuses is its owner's.
+
+    First the row says that the delta is gone, if it has not changed: so nothing is deleted that was confirmed at this moment.
+    """
     put_in = {each["storage_id"] for each in delta.attempts}
-    for storage_id in put_in if delta.status == DELETED else put_in & {None}:
+    if delta.status != DELETED:
+        put_in &= {None}  # what came late to a tenant's own storage is its owner's
+        delta.change([Delta.status.set(DELETED), Delta.revision.add(1)], Delta.revision == delta.revision)
+    for storage_id in put_in:
         try:
-            place = layout.place_in(owner, storage_id)
+            place = layout.place_in(VaultKey(delta.tenant_id, delta.key_uuid), storage_id)
         except StorageRemoved:
             continue
         patience.require(place)
@@ -102,12 +109,3 @@ def _forget(key: VaultKey | None, delta: Delta, patience: Patience) -> None:
     pointer = {"DeleteRequest": {"Key": DeltaPointer.key(delta.delta_uuid, DeltaPointer.ITEM)}}
     delta.remove(Delta.revision == delta.revision)
     write_all([(DeltaPointer, pointer)])
-
-
-def _later(delta: Delta) -> None:
-    """Have a later run find the row, wherever the cursor is by then. It may have changed since it was read."""
-    row, next_hour = Delta(delta.key_uuid, delta.delta_uuid), seam.hour(seam.timestamp() + HOUR)
-    try:
-        row.change([Delta.expiry_hour.set(next_hour)], Delta.revision == delta.revision)
-    except (ConditionFailed, StowageError):
-        return  # it went on, or the cursor will not pass this hour before the tables answer again

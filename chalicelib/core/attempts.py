@@ -7,13 +7,13 @@ any number and order of confirmations and of the bucket's own events come to the
 
 Whoever dies in between leaves a reservation, which is given back when the URL has ended and nothing came: by the next upload that needs
 the room, or by the cleanup (`core/abandoned.py`). What comes later still is taken, if there is room. A confirmation deletes nothing but
-an object that is of the very attempt and broken.
+an object that is of the very attempt and broken, and nothing can be confirmed while it does.
 """
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ from pynamodb.expressions.condition import Condition
 
 from chalicelib import seam
 from chalicelib.access.principals import Principal
-from chalicelib.core import deltas, garbage, keys, layout, names, quotas
-from chalicelib.core.layout import Place
+from chalicelib.core import deltas, keys, layout, names, quotas
+from chalicelib.core.layout import ATTEMPT, MD5, SIZE, URL_LIFETIME, Place
 from chalicelib.errors import (
     AttemptMismatch,
     BytesMissing,
@@ -39,17 +39,15 @@ from chalicelib.observability import logger
 from chalicelib.providers import METADATA, Described, Promise
 from chalicelib.tables.deltas import DELETED, EXPIRED, PENDING, STORED, Delta, DeltaPointer
 from chalicelib.tables.keys import VaultKey
-from chalicelib.tables.table import Transaction, TransactionFailed, tries
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
 
 MAX_BYTES = 10 << 20  # seed 000: 10 MiB, everywhere
 MD5_BYTES = 16
-# Seconds.
-URL_LIFETIME = 3600
+# Seconds. No request lives as long as what it deletes keeps others up.
 REMEMBERED = 7 * 24 * 3600
+CLEANING = 60
 MAX_ATTEMPTS = 10
 WRITE_TRIES = 12
-READ_AT_ONCE = 5 << 20
-SIZE, MD5, ATTEMPT = "expected-size-bytes", "expected-content-md5", "upload-attempt"
 
 
 Attempt = dict[str, Any]
@@ -79,12 +77,12 @@ def begin(principal: Principal, key_uuid: str, size: int, md5: str, delta_uuid: 
     for _ in tries(quotas.BUSY, WRITE_TRIES):
         key = keys.get(principal, key_uuid)
         place = layout.place_of(key)
-        place.require_fit()
+        presigner, _ = place.require_fit()
         delta = _known(key, delta_uuid) if delta_uuid else None
         expires = seam.timestamp() + URL_LIFETIME
         attempt: Attempt = {"attempt": seam.new_uuid(), "size": size, "md5": md5, "storage_id": key.storage_id, "expires_at": int(expires)}
         fresh = delta or _new(key)
-        signed = place.presigner.presign_put(place.at(fresh.delta_uuid), URL_LIFETIME, _headers(attempt))
+        signed = presigner.presign_put(place.at(fresh.delta_uuid), URL_LIFETIME, _headers(attempt))
         try:
             _reserve(key, fresh, attempt, is_new=delta is None)
         except TransactionFailed:
@@ -200,9 +198,12 @@ def object_created(physical_key: str) -> Delta | None:
     ids = names.delta_at(physical_key)
     delta = Delta.read(*ids) if ids else None
     key = VaultKey.read(delta.tenant_id, delta.key_uuid) if delta else None
+    if ids is None:
+        return None
     if delta is None or key is None or key.storage_id is not None:
-        if ids and (delta is None or delta.status != STORED):
-            file_internal(ids[0], ids[1], seam.timestamp())
+        now = Delta.read(*ids)  # a key never comes back to internal storage: what is not stored by now never will be there
+        if now is None or now.status != STORED:
+            layout.file_internal(ids[0], [ids[1]], seam.timestamp())
         return None
     if delta.status == DELETED:
         return None  # the cleanup deletes it, once its URL has ended
@@ -215,12 +216,6 @@ def object_created(physical_key: str) -> Delta | None:
     except StowageError as error:
         logger().warning("a delta was not confirmed by its event", extra={"delta_uuid": delta.delta_uuid, "code": error.code})
         return None
-
-
-def file_internal(key_uuid: str, delta_uuid: str, since: float) -> None:
-    """File an object of the internal storage that no delta needs any more."""
-    physical_key = names.delta_key(key_uuid, delta_uuid, True)
-    garbage.file_all([garbage.entry(f"#{key_uuid}", delta_uuid, delta_uuid, physical_key, since)])
 
 
 def _put(place: Place, delta: Delta) -> Described:
@@ -254,33 +249,46 @@ def _moved_meanwhile() -> AttemptMismatch:
 
 def _require_whole(place: Place, delta: Delta, wanted: Attempt, found: Described) -> None:
     """Raise IntegrityFailed, and delete the object if that is permitted, unless it is what the attempt has promised."""
-    told = (found.metadata.get(SIZE), found.metadata.get(MD5))
-    is_whole = told == (str(wanted["size"]), wanted["md5"]) and found.size == wanted["size"]
-    if is_whole and Promise.MD5 in place.presigner.holds:
-        is_whole = found.md5 in (None, wanted["md5"])
-    elif is_whole:
-        is_whole = _md5_of(place, delta.delta_uuid, found.size) == wanted["md5"]
+    is_whole: bool | None = (found.metadata.get(SIZE), found.metadata.get(MD5)) == (str(wanted["size"]), wanted["md5"])
+    if is_whole:
+        is_whole = place.is_of(found, wanted["size"], wanted["md5"])
+    if is_whole is None:
+        is_whole = Promise.MD5 not in place.unkept or place.md5_of(delta.delta_uuid, found.size) == wanted["md5"]
     if not is_whole:
-        left = place.remove([delta.delta_uuid])
+        left = _clean(place, delta)
         raise IntegrityFailed(_REJECTED_AND_LEFT if left else _REJECTED, left=[place.whole(each) for each in left])
+
+
+def _clean(place: Place, delta: Delta) -> list[str]:
+    """Delete a broken object; gives the delta if the storage does not let it.
+
+    Nothing is confirmed meanwhile: the right bytes may come by the same URL as soon as these are gone, and must not be taken for them.
+    Whoever dies over it keeps confirmations up for a minute. Raises Unavailable when the delta was changed since it was read.
+    """
+    row = Delta(delta.key_uuid, delta.delta_uuid)
+    begun = [Delta.cleaning_until.set(seam.timestamp() + CLEANING), Delta.revision.set(delta.revision + 1)]
+    try:
+        row.change(begun, (Delta.revision == delta.revision) & Delta.status.is_in(PENDING, EXPIRED))
+    except ConditionFailed as failed:
+        if failed.row is not None and failed.row.cleaning_until > seam.timestamp():
+            return []  # another is at it
+        raise Unavailable("the delta was changed at this moment; confirm it again") from failed
+    left = list(place.remove([delta.delta_uuid]))
+    with suppress(ConditionFailed):
+        row.change([Delta.cleaning_until.set(0), Delta.revision.add(1)], Delta.revision == row.revision)
+    return left
 
 
 _REJECTED = "what arrived is not what was promised, and was deleted; send the right bytes to the URL again, or begin another attempt"
 _REJECTED_AND_LEFT = "what arrived is not what was promised, and the storage does not let it be deleted: delete it, or upload another delta"
 
 
-def _md5_of(place: Place, delta_uuid: str, size: int) -> str:
-    """The MD5 of what lies there, in base64, by reading it."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    for offset in range(0, size, READ_AT_ONCE):
-        md5.update(place.provider.read(place.at(delta_uuid), offset, min(READ_AT_ONCE, size - offset)))
-    return base64.b64encode(md5.digest()).decode()
-
-
 def _settle(place: Place, delta: Delta, wanted: Attempt) -> Delta:
     """Write that a delta is stored, and count it, in one."""
     key = place.key
     for _ in tries(quotas.BUSY, WRITE_TRIES):
+        if delta.cleaning_until > seam.timestamp():
+            raise Unavailable("what lay there was broken, and is being deleted; confirm again shortly")
         actions = [VaultKey.deltas.add(1), VaultKey.size_bytes.add(wanted["size"]), VaultKey.revision.add(1)]
         condition = keys.is_active() & keys.points_to(place.storage_id)
         if delta.status == EXPIRED:
@@ -289,7 +297,8 @@ def _settle(place: Place, delta: Delta, wanted: Attempt) -> Delta:
             except LimitReached:
                 if not settle_abandoned(key):
                     raise
-                room, has_room = [VaultKey.stored.add(1)], VaultKey.stored < quotas.MAX_STORED
+                key, delta = deltas.again(key, delta)
+                continue
             actions, condition = actions + room, condition & has_room
         changes = {
             "status": STORED,
@@ -339,12 +348,12 @@ def end(place: Place, delta: Delta) -> str:
         try:
             return str(_confirm(place, delta, found.metadata.get(ATTEMPT, ""), found).status)
         except (AttemptMismatch, IntegrityFailed, BytesMissing):
-            pass  # not what was promised: it counts as nothing
+            _, delta = deltas.again(place.key, delta)  # not what was promised: it counts as nothing
     return expire(place.key, delta)
 
 
 def expire(key: VaultKey, delta: Delta) -> str:
-    """Give back a reservation. What comes later is still known, for a week."""
+    """Give back a reservation, unless the delta has changed; gives what it is now. What comes later is still known, for a week."""
     forgotten_at = seam.timestamp() + REMEMBERED
     changes = {
         "status": EXPIRED,
@@ -352,11 +361,14 @@ def expire(key: VaultKey, delta: Delta) -> str:
         "expires_at": int(forgotten_at),
         "expiry_hour": seam.hour(forgotten_at),
     }
-    try:
-        with Transaction() as transaction:
-            transaction.change(Delta(delta.key_uuid, delta.delta_uuid), Delta.setting(changes), Delta.revision == delta.revision)
-            transaction.change(VaultKey(key.tenant_id, key.key_uuid), [VaultKey.stored.add(-1)], VaultKey.key_uuid.exists())
-    except TransactionFailed:
-        met = Delta.read(delta.key_uuid, delta.delta_uuid)
-        return str(met.status) if met else DELETED
-    return EXPIRED
+    for _ in tries(quotas.BUSY):
+        try:
+            with Transaction() as transaction:
+                transaction.change(Delta(delta.key_uuid, delta.delta_uuid), Delta.setting(changes), Delta.revision == delta.revision)
+                transaction.change(VaultKey(key.tenant_id, key.key_uuid), [VaultKey.stored.add(-1)], VaultKey.key_uuid.exists())
+            return EXPIRED
+        except TransactionFailed as failed:
+            if any(failed.rows):
+                met = Delta.read(delta.key_uuid, delta.delta_uuid)
+                return str(met.status) if met else DELETED
+    raise AssertionError("tries() ends by raising")

@@ -15,14 +15,13 @@ from pynamodb.expressions.condition import Condition
 from chalicelib import seam
 from chalicelib.access.principals import Principal
 from chalicelib.core import keys, layout, names, quotas
-from chalicelib.core.layout import Place
+from chalicelib.core.layout import ATTEMPT, URL_LIFETIME, Place
 from chalicelib.errors import DeltaMissing, DeltaNotFound, IntegrityFailed, NotUploaded, StorageRemoved, StorageUnavailable
 from chalicelib.tables.deltas import DELETED, EXPIRED, STORED, Delta, DeltaPointer
 from chalicelib.tables.keys import ACTIVE, VaultKey
 from chalicelib.tables.table import Transaction, TransactionFailed, read_together, tries
 
 # Seconds. A PUT that began just before its URL ended takes a while.
-URL_LIFETIME = 3600
 LATE = 3600
 CONTENT_TYPE = "application/octet-stream"
 MAX_TOLD = 1000
@@ -83,14 +82,17 @@ def download(principal: Principal, delta_uuid: str) -> tuple[str, float]:
     if is_internal:
         quotas.check(key, quotas.DOWNLOADS)
     place = layout.place_of(key)
-    found = place.describer.describe(place.at(delta_uuid))
+    presigner, describer = place.require_fit()
+    found = describer.describe(place.at(delta_uuid))
     if found is None:
         raise DeltaMissing(f"nothing lies at {place.whole(delta_uuid)}; GET /keys/check-layout tells what else is missing there")
-    if found.size != delta.size_bytes or found.md5 not in (None, delta.content_md5):
+    # What was copied there may tell of no attempt.
+    is_of_another = found.metadata.get(ATTEMPT, delta.attempt) != delta.attempt
+    if is_of_another or place.is_of(found, int(delta.size_bytes), delta.content_md5) is False:
         raise IntegrityFailed(f"what lies at {place.whole(delta_uuid)} is not this delta: it was overwritten by other means than Stowage")
     if is_internal:
         quotas.take(key, quotas.DOWNLOADS)
-    url = place.presigner.presign_get(place.at(delta_uuid), URL_LIFETIME, CONTENT_TYPE, f'attachment; filename="{delta_uuid}"')
+    url = presigner.presign_get(place.at(delta_uuid), URL_LIFETIME, CONTENT_TYPE, f'attachment; filename="{delta_uuid}"')
     return url, seam.timestamp() + URL_LIFETIME
 
 
@@ -129,46 +131,54 @@ class Left:
             where = ", ".join(self.kept)
             told.append(f"the storage did not delete {self.count} object(s) below {where} ({', '.join(self.causes)}); delete them yourself")
         if self.missing:
-            told.append(f"nothing was found at {', '.join(self.missing)}; if the key or its storage was pointed elsewhere, look there")
+            told.append(f"no object was seen at {', '.join(self.missing)}; if the key or its storage was pointed elsewhere, look there")
         return "; ".join(told) or None
 
 
 def delete(principal: Principal, delta_uuid: str) -> Left:
-    """Remove a delta, and its object if the storage lets it; raises DeltaNotFound."""
-    left = Left()
+    """Remove a delta, and its object if the storage lets it; raises DeltaNotFound.
+
+    A copy that a migration has stored while the row went is deleted after that: one that comes later still, the migration deletes.
+    """
+    missing: list[str] | None = None
     for _ in tries(quotas.BUSY):
         key, delta = find(principal, delta_uuid)
-        left = _remove_objects(key, delta)
+        missing = _missing(key, delta) if missing is None else missing
+        left = Left()
+        remove_copies(key, [delta_uuid], layout.copies_of(key), left)
         try:
             _forget(key, delta)
         except TransactionFailed:
             continue
+        if key.target_id is not None:
+            remove_copies(key, [delta_uuid], [key.target_id], Left())
+        left.missing = [each for each in missing if each not in left.keys]
         return left
     raise AssertionError("tries() ends by raising")
 
 
-def _remove_objects(key: VaultKey, delta: Delta) -> Left:
-    left, place = Left(), layout.place_of(key)
-    is_seen = delta.status != STORED or _is_there(place, delta)
-    remove_copies(key, [delta.delta_uuid], layout.copies_of(key), left)
-    if not is_seen and place.whole(delta.delta_uuid) not in left.keys:
-        left.missing.append(place.whole(delta.delta_uuid))
-    return left
-
-
-def _is_there(place: Place, delta: Delta) -> bool:
-    try:
-        return place.provider.stat(place.at(delta.delta_uuid)) is not None
-    except StorageUnavailable:
-        return False
+def _missing(key: VaultKey, delta: Delta) -> list[str]:
+    """The whole key of a stored delta's object if nothing is seen there, which is told: it may have been left elsewhere."""
+    place = layout.place_of(key)
+    with suppress(StorageUnavailable):
+        if delta.status != STORED or place.provider.stat(place.at(delta.delta_uuid)) is not None:
+            return []
+    return [place.whole(delta.delta_uuid)]
 
 
 def remove_copies(key: VaultKey, delta_uuids: Sequence[str], storages: Iterable[str | None], left: Left) -> None:
-    """Delete the objects of deltas in these storages, and note in `left` those that stay."""
+    """Delete the objects of deltas in these storages, and note in `left` those that stay.
+
+    What the internal storage does not delete now is filed as garbage: nobody else could.
+    """
     for storage_id in storages:
         with suppress(StorageRemoved):  # with its record the right to touch what lies there is gone
             place = layout.place_in(key, storage_id)
-            left.add(place, place.remove(delta_uuids))
+            stayed = place.remove(delta_uuids)
+            if storage_id is not None:
+                left.add(place, stayed)
+            elif stayed:
+                layout.file_internal(key.key_uuid, stayed, seam.timestamp())
 
 
 def _forget(key: VaultKey, delta: Delta) -> None:
@@ -182,11 +192,11 @@ def _forget(key: VaultKey, delta: Delta) -> None:
     same = keys.is_active() & keys.points_to(key.storage_id) & _goes_to(key)
     unchanged = Delta.revision == delta.revision
     with Transaction() as transaction:
-        marks = mark_of(delta)
-        if marks is None:
+        mark = mark_of(delta)
+        if mark is None:
             transaction.remove(delta, unchanged)
         else:
-            transaction.put(marks, unchanged)
+            transaction.put(mark, unchanged)
         transaction.remove(DeltaPointer(delta.delta_uuid), DeltaPointer.key_uuid == key.key_uuid)
         transaction.change(VaultKey(key.tenant_id, key.key_uuid), actions, same)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from chalicelib import providers, seam
 from chalicelib.core import garbage, hours, keeping, names, sessions
-from chalicelib.core.hours import HOUR
 from chalicelib.core.patience import Patience
 from chalicelib.core.sessions import CHUNKED, DONE, EXPIRED, OPEN, PARTIAL
 from chalicelib.errors import StorageRemoved, StorageUnavailable, StowageError
@@ -78,12 +77,8 @@ def _look_at(upload_id: str, report: Report, dry_run: bool, patience: Patience) 
 
 
 def _later(session: UploadSession) -> None:
-    """Have a later run find the session, wherever the cursor is by then. It may have changed since it was read."""
     row = UploadSession(session.upload_id, UploadSession.SESSION)
-    try:
-        row.change([UploadSession.expiry_hour.set(seam.hour(seam.timestamp() + HOUR))], UploadSession.expiry_hour == session.expiry_hour)
-    except (ConditionFailed, StowageError):
-        return  # it went on, or the cursor will not pass this hour before the tables answer again
+    hours.later(row, UploadSession.expiry_hour == session.expiry_hour)
 
 
 def _free(session: UploadSession, report: Report) -> None:

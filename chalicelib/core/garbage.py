@@ -92,7 +92,7 @@ def not_deleted(left: Mapping[str, str]) -> StorageUnavailable:
 def collect(seconds_left: Callable[[], float], dry_run: bool = False, patience: Patience | None = None) -> Report:
     """Remove all garbage that is due, oldest hour first, until it is done or time runs out; or only count it."""
     report, patience = Report(), patience or Patience()
-    for hour in hours.since(CURSOR, Garbage, "hour"):
+    for hour in hours.since(CURSOR, Garbage, "hour", dry_run):
         for batch in _due(hour):
             if seconds_left() <= 0:
                 report.finished = False

@@ -154,7 +154,7 @@ def wake_stale() -> int:
 
 
 def work(job_id: str, kinds: Mapping[str, Kind], seconds_left: Callable[[], float], reserve: float = RESERVE) -> None:
-    """Run a job until it ends, must wait, or no more than `reserve` seconds are left; then hand it on."""
+    """Run a job until it ends, must wait, or fewer than `reserve` seconds are left; then hand it on."""
     job = Job.read(job_id)
     if job is None or job.pending is None or not _claim(job):
         return

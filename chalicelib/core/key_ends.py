@@ -57,7 +57,7 @@ def begin(principal: Principal, key_uuid: str, internal_only: bool = False) -> J
         key = keys.get_even_ending(principal, key_uuid)
         if key.status == DELETING and (begun := Job.read(key.job_id)) and begun.status != "failed":
             return begun  # asked once more, after an answer that was lost
-        job = jobs.new(JOB, principal, {"key_uuid": key_uuid, "internal_only": internal_only})
+        job = jobs.new(JOB, keys.owner_of(key, principal), {"key_uuid": key_uuid, "internal_only": internal_only})
         marks = [VaultKey.status.set(DELETING), VaultKey.job_id.set(job.job_id), VaultKey.revision.add(1)]
         try:
             with Transaction() as transaction:
@@ -95,17 +95,19 @@ def _forgetting(row: Delta) -> list[tuple[Any, dict[str, Any]]]:
 
 
 def _remove(key: VaultKey, job: Job, left: Left) -> None:
-    """Remove the key, have its storages count one less, and end the job, in one."""
+    """Remove the key, have the storages that count it count one less, and end the job, in one."""
+    counted_by = [each for each in dict.fromkeys([key.storage_id, key.target_id]) if each is not None]
     for _ in tries(f"key {key.key_uuid} is being used; try again shortly"):
         try:
             with Transaction() as transaction:
                 transaction.remove(VaultKey(key.tenant_id, key.key_uuid), VaultKey.job_id == job.job_id)
                 jobs.finish_with(transaction, job, left.warning)
-                for storage_id in dict.fromkeys([key.storage_id, key.target_id]):
-                    if storage_id is not None:
-                        keeping.refer(transaction, key.tenant_id, storage_id, "keys", -1)
+                for storage_id in counted_by:
+                    keeping.refer(transaction, key.tenant_id, storage_id, "keys", -1)
             return
         except TransactionFailed as failed:
-            if not failed.conflict:
-                raise
+            if failed.rows[0] or failed.rows[1]:
+                raise  # it has ended, or another is at it
+            # A storage whose record is gone counts nothing any more.
+            counted_by = [each for each, refused in zip(counted_by, failed.rows[2:], strict=True) if not refused]
     raise AssertionError("tries() ends by raising")

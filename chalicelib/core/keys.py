@@ -5,7 +5,7 @@ removed under a key. It may be pointed to another storage by hand, after its del
 undone towards internal storage (seed 000). Moving it with its deltas is a job (`core/migrating.py`), and so is its end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,9 +14,8 @@ from pynamodb.expressions.condition import Condition
 
 from chalicelib import seam
 from chalicelib.access.permissions import require_user
-from chalicelib.access.principals import Principal
+from chalicelib.access.principals import Principal, Role
 from chalicelib.core import keeping, layout, names
-from chalicelib.core.layout import Place
 from chalicelib.errors import InvalidCursor, InvalidRequest, KeyBusy, KeyNotFound, StorageNotFound, Unavailable
 from chalicelib.tables.deltas import STORED, Delta
 from chalicelib.tables.keys import ACTIVE, INTERNAL, VaultKey
@@ -26,7 +25,10 @@ MAX_NAME = 255
 MAX_PAGE = 1000
 # So that limits a key are limits a user.
 MAX_KEYS_OF_USER = 100
-MAX_TOLD = 1000
+NOT_MOVED = (
+    "the deltas of this key are not moved: each has to lie at its place in the new storage. GET /keys/check-layout tells which do not,"
+    " POST /keys/migrate copies them"
+)
 BACK_TO_INTERNAL = "storage_uuid: a key does not go back to internal storage; name a storage, or leave the field out"
 
 
@@ -154,6 +156,7 @@ def create(principal: Principal, name: str, storage_id: str | None) -> VaultKey:
 
 
 def _require_room(principal: Principal) -> None:
+    """Raise for a user who has enough keys, by an index that follows writes by moments."""
     if not principal.is_service and sum(1 for _ in _items_of(principal, None, ProjectionExpression="key_uuid")) >= MAX_KEYS_OF_USER:
         raise InvalidRequest(f"a user has at most {MAX_KEYS_OF_USER} keys; delete one that is not used")
 
@@ -168,7 +171,7 @@ def _require_usable(principal: Principal, key: VaultKey, storage_id: str | None)
     """Raise unless deltas can be put there; gives the revision of the storage that this is true of."""
     revision = None
     if storage_id is not None:
-        from chalicelib.core import storages
+        from chalicelib.core import storages  # with all that probes them, which keys on internal storage do not need
 
         revision = storages.require_usable(principal, storage_id)
     layout.place_in(key, storage_id).require_fit()
@@ -181,37 +184,44 @@ def _changed_meanwhile(met: Any, storage_id: str | None) -> Exception:
     return Unavailable("the storage was changed at this moment; try again")
 
 
-def edit(principal: Principal, key_uuid: str, name: str | None, storage_id: str | None) -> VaultKey:
-    """Give a key another name, or have it point to another storage, without moving anything; None leaves either as it is.
+def edit(principal: Principal, key_uuid: str, changes: Mapping[str, str | None]) -> tuple[VaultKey, str | None]:
+    """Give a key another `name`, or another `storage_id` to point to, without moving anything; gives what its user has to know of that.
 
-    Raises KeyNotFound, KeyBusy, StorageNotFound, ProbeFailed, CannotPresign, InvalidRequest.
+    Raises KeyNotFound, KeyBusy, StorageNotFound, ProbeFailed, CannotPresign, KeyTooLong, InvalidRequest.
     """
+    name, storage_id = changes.get("name"), changes.get("storage_id")
     if name is not None:
         _checked(name)
+    if "storage_id" in changes and storage_id is None:
+        raise InvalidRequest(BACK_TO_INTERNAL, field="storage_uuid")
     for _ in tries(f"key {key_uuid} is being used; try again shortly"):
         key = get(principal, key_uuid)
-        changes: dict[str, Any] = {"updated_at": seam.iso(seam.now())} | ({"name": name} if name is not None else {})
+        written: dict[str, Any] = {"updated_at": seam.iso(seam.now())} | ({"name": name} if name is not None else {})
         is_moved = storage_id is not None and storage_id != key.storage_id
-        revision = None
-        if is_moved:
-            require_idle(key)
-            revision = _require_usable(principal, key, storage_id)
-            changes |= {"storage_id": storage_id, "revision": key.revision + 1}
-            # What lies in internal storage nobody but Stowage can reach: that is not forgotten for a place of the tenant's own.
-            stays = key.moved_from == INTERNAL or not key.deltas
-            changes["moved_from"] = key.moved_from if stays else key.storage_id or INTERNAL
+        revision = _pointed_elsewhere(principal, key, str(storage_id), written) if is_moved else None
         try:
             with Transaction() as transaction:
-                transaction.change(VaultKey(key.tenant_id, key_uuid), VaultKey.setting(changes), is_unchanged(key))
+                unchanged = is_unchanged(key) if is_moved else is_active()
+                transaction.change(VaultKey(key.tenant_id, key_uuid), VaultKey.setting(written), unchanged)
                 if is_moved:
                     keeping.refer(transaction, key.tenant_id, str(storage_id), "keys", 1, revision)
                     if key.storage_id is not None:
                         keeping.refer(transaction, key.tenant_id, key.storage_id, "keys", -1)
         except TransactionFailed:
             continue  # what has changed is met by looking anew
-        key.attribute_values.update(changes)
-        return key
+        key.attribute_values.update(written)
+        return key, NOT_MOVED if storage_id is not None and key.moved_from is not None else None
     raise AssertionError("tries() ends by raising")
+
+
+def _pointed_elsewhere(principal: Principal, key: VaultKey, storage_id: str, written: dict[str, Any]) -> int | None:
+    """Add what is to be written of a key that is to point to another storage; gives the revision of that for which it may."""
+    require_idle(key)
+    # What lies in internal storage nobody but Stowage can reach: that is not forgotten for a place of the tenant's own.
+    stays = key.moved_from == INTERNAL or not key.deltas
+    written["moved_from"] = key.moved_from if stays else key.storage_id or INTERNAL
+    written |= {"storage_id": storage_id, "revision": key.revision + 1}
+    return _require_usable(principal, key, storage_id)
 
 
 def require_idle(key: VaultKey) -> None:
@@ -220,46 +230,48 @@ def require_idle(key: VaultKey) -> None:
         raise KeyBusy("this key is being moved to another storage; wait until that is done: GET /jobs/{job_id}", job_id=key.job_id)
 
 
+def owner_of(key: VaultKey, principal: Principal) -> Principal:
+    """In whose name a job works on a key: its owner's, who may then ask for it, whoever has started it."""
+    return principal if key.owner_id is None else Principal(Role.USER, key.tenant_id, {"sub": key.owner_id})
+
+
 # ---- what lies there -------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class Layout:
-    """What was found of a key's deltas where it points: the whole keys, by delta, of those that are missing or of another size.
+    """What was found of `checked` deltas of a key where it points: the whole keys, by delta, of those that are missing or of another size.
 
-    Of each kind the first `MAX_TOLD`, and how many there are.
+    There are more deltas `after` the last one that was looked at, unless that is None.
     """
 
     checked: int = 0
-    missing_count: int = 0
-    differing_count: int = 0
     missing: dict[str, str] = field(default_factory=dict)
     differing: dict[str, str] = field(default_factory=dict)
+    after: str | None = None
 
 
-def check_layout(key: VaultKey) -> Layout:
-    """Look whether each delta of a key lies where it has to, by listing what lies there; raises StorageUnavailable.
+def check_layout(key: VaultKey, limit: int, after: str | None) -> Layout:
+    """Look whether up to `limit` deltas of a key that come `after` one lie where they have to, by listing what lies there.
 
-    Both come in the order of their ids, so they are gone through side by side, however many there are.
+    Both come in the order of their ids, so they are gone through side by side. Raises StorageUnavailable, InvalidRequest, InvalidCursor.
     """
+    check_page(limit, after)
     place, found = layout.place_of(key), Layout()
-    listing = place.provider.list(place.at(""))
+    listing = place.provider.list(place.at(""), place.at(after) if after else "")
     lies = next(listing, None)
-    for delta in stored_deltas(key):
+    looked_at = after
+    for delta in stored_deltas(key, after or ""):
+        if found.checked == limit:
+            found.after = looked_at
+            break
+        looked_at, wanted = delta.delta_uuid, place.at(delta.delta_uuid)
         found.checked += 1
-        wanted = place.at(delta.delta_uuid)
         while lies is not None and lies.key < wanted:
             lies = next(listing, None)
         if lies is None or lies.key != wanted:
-            found.missing_count += 1
-            _tell(found.missing, delta, place)
+            found.missing[delta.delta_uuid] = place.whole(delta.delta_uuid)
         elif lies.size != delta.size_bytes:
-            found.differing_count += 1
-            _tell(found.differing, delta, place)
+            found.differing[delta.delta_uuid] = place.whole(delta.delta_uuid)
     return found
-
-
-def _tell(of: dict[str, str], delta: Delta, place: Place) -> None:
-    if len(of) < MAX_TOLD:
-        of[delta.delta_uuid] = place.whole(delta.delta_uuid)
 
 
 def stored_deltas(key: VaultKey, after: str = "") -> Iterator[Delta]:
@@ -270,11 +282,13 @@ def stored_deltas(key: VaultKey, after: str = "") -> Iterator[Delta]:
 
 
 def rows_of(key_uuid: str, after: str = "") -> Iterator[Delta]:
-    """Every row of a key's deltas that comes `after` one, as it stands, oldest first."""
+    """Every row of a key's deltas that comes `after` one, as it stands but for its claims, oldest first."""
+    named = {f"#{number}": each.attr_name for number, each in enumerate(Delta.get_attributes().values()) if each.attr_name != "claims"}
     query = {
         "KeyConditionExpression": "#partition = :key AND #item > :after",
-        "ExpressionAttributeNames": {"#partition": "partition", "#item": "item"},
+        "ExpressionAttributeNames": {"#partition": "partition", "#item": "item"} | named,
         "ExpressionAttributeValues": {":key": {"S": key_uuid}, ":after": {"S": after or "-"}},
+        "ProjectionExpression": ", ".join(named),
         "ConsistentRead": True,
     }
     for page_ in Delta.pages(**query):

@@ -16,8 +16,8 @@ from pynamodb.expressions.update import Action
 from chalicelib import seam
 from chalicelib.core.keys import is_active, not_found
 from chalicelib.errors import LimitReached
-from chalicelib.tables.keys import VaultKey
-from chalicelib.tables.table import ConditionFailed, tries
+from chalicelib.tables.keys import ACTIVE, VaultKey
+from chalicelib.tables.table import Transaction, TransactionFailed, tries
 
 MAX_STORED = 15
 STORED = "stored"
@@ -96,16 +96,22 @@ def taking(row: VaultKey, windows: Sequence[Window]) -> tuple[list[Action], Cond
 
 
 def take(row: VaultKey, windows: Sequence[Window]) -> None:
-    """Count one more by itself; raises LimitReached. Killed right after it, one was counted for nothing."""
+    """Count one more by itself; raises LimitReached, KeyNotFound. Killed right after it, one was counted for nothing.
+
+    A transaction of one: a call of the SDK's that is repeated after a lost answer counts once.
+    """
     for _ in tries(BUSY):
         actions, condition = taking(row, windows)
         try:
-            row.change(actions, condition & is_active())
+            with Transaction() as transaction:
+                transaction.change(VaultKey(row.tenant_id, row.key_uuid), actions, condition & is_active())
             return
-        except ConditionFailed as failed:
-            if failed.row is None:
-                raise not_found(row.key_uuid) from failed
-            row = failed.row
+        except TransactionFailed:
+            now = VaultKey.read(row.tenant_id, row.key_uuid)
+        if now is None or now.status != ACTIVE:
+            raise not_found(row.key_uuid)
+        row = now
+    raise AssertionError("tries() ends by raising")
 
 
 def told(row: VaultKey | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from chalicelib.core.buckets import REQUESTS_END_WITHIN
 from chalicelib.core.jobs import Step
 from chalicelib.errors import BucketNotFound, InvalidRequest, KeyNotFound, TenantNotFound
 from chalicelib.tables.jobs import Job
-from chalicelib.tables.keys import VaultKey
+from chalicelib.tables.keys import DELETING, VaultKey
 from chalicelib.tables.storages import Storage
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, scan, tries, write_all
 from chalicelib.tables.tenants import DEFAULT_AUDIENCE, ApiKey, Tenant
@@ -23,12 +23,12 @@ from chalicelib.tables.tenants import DEFAULT_AUDIENCE, ApiKey, Tenant
 DELETE_JOB = "tenant.delete"
 KEY_PREFIXES = {Role.SERVICE: "sk", Role.ANON: "pk", Role.CUSTOM: "ck", Role.ADMIN: "ak"}
 # Each takes a read, a transaction and a message: together they end well within a job's lease.
-BUCKETS_AT_ONCE = 50
+BUCKETS_AT_ONCE = VAULT_KEYS_AT_ONCE = 50
 # Seconds after which no request can be under way that a deleted tenant's credential has let in: for a minute it is
 # remembered, and the last request that it begins then takes its time.
 SETTLED_AFTER = LIFETIME + REQUESTS_END_WITHIN
 # Seconds after which it looks whether the vault's keys have ended.
-LOOKS_AFTER = 2
+LOOKS_AFTER = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,8 @@ def delete_step(job: Job) -> Step:
     for bucket in left:
         with suppress(BucketNotFound):  # somebody was faster
             buckets.delete(owner, bucket.name, if_empty=False)
-    vault = _end_keys(owner)
-    if not left and not vault:
+    vault = _end_vault_keys(owner)
+    if not left and not vault and not wait:  # a credential that is still remembered could make what refers to them
         _remove_storages(tenant_id)
     done = int(job.done) + len(left)
     return Step({}, done, done, finished=not (left or vault or wait), wait=0 if left else max(wait, LOOKS_AFTER if vault else 0))
@@ -196,10 +196,12 @@ def _remove_keys(tenant_id: str) -> None:
     write_all([(ApiKey, {"DeleteRequest": {"Key": ApiKey.key(row.key_hash)}}) for row in _keys(tenant_id)])
 
 
-def _end_keys(owner: Principal) -> int:
-    """Have the keys of a tenant's vault end, each by a job of its own; gives how many are there yet."""
-    there = VaultKey.all_of(owner.tenant_id)[:BUCKETS_AT_ONCE]
+def _end_vault_keys(owner: Principal) -> int:
+    """Have the keys of a tenant's vault end, each by a job of its own; gives how many are there yet, up to so many at once."""
+    there = VaultKey.all_of(owner.tenant_id)[:VAULT_KEYS_AT_ONCE]
     for key in there:
+        if key.status == DELETING and jobs.is_pending(key.job_id):
+            continue
         with suppress(KeyNotFound):  # it has just ended
             jobs.wake(key_ends.begin(owner, key.key_uuid, internal_only=True).job_id)
     return len(there)

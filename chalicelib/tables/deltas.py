@@ -11,7 +11,8 @@ So all that a key has is one consistent query, in the order in which it came: id
 `attempt`      the one whose bytes are the delta, with its `size_bytes` and `content_md5`
 `claims`       sections that are taken: `claim_id`, `start`, `length`, `claimed_by`, `created_at`
 `revision`     counts changes of the row: each is conditional on the one that was read
-`expires_at`   when the last URL ends (epoch seconds)
+`cleaning_until`   until then somebody may be deleting a broken object, and nothing is confirmed (epoch seconds)
+`expires_at`   when the last URL ends; of what has expired, when it is forgotten; of what was deleted, an hour after its last URL
 `expiry_hour`  puts the row into the index `by-expiry`, until the cleanup has been there
 """
 
@@ -40,6 +41,7 @@ class Delta(Table):
     revision = NumberAttribute(default=1)
     created_at = UnicodeAttribute()
     confirmed_at = UnicodeAttribute(null=True)
+    cleaning_until = NumberAttribute(default=0)
     expires_at = NumberAttribute()
     expiry_hour = UnicodeAttribute(null=True)
 

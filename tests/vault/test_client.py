@@ -69,7 +69,7 @@ def test_the_largest_file_fits_and_one_byte_more_does_not(run: Run, tmp_path: Pa
     (tmp_path / "in").write_bytes(bytes(vault_client.MAX_FILE_BYTES + 1))
     status, _, said = run("upload", key_uuid, str(tmp_path / "in"))
     assert status == 1
-    assert said == "vault_client: the file has 10485709 bytes; a delta takes at most 10485708"
+    assert said == "vault_client: the file is too large: a delta takes at most 10485708 bytes of it"
 
 
 def test_a_list_goes_on_page_after_page(run: Run, own: Vault, monkeypatch: pytest.MonkeyPatch) -> None:

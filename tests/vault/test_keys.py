@@ -622,8 +622,6 @@ def test_f1_14_what_is_not_at_the_new_place_fails_cleanly_until_its_owner_copies
         "key_uuid": key_uuid,
         "storage_uuid": byos.storage_uuid,
         "checked_count": 2,
-        "missing_count": 0,
-        "differing_count": 0,
         "missing": [],
         "differing": [],
     }
@@ -798,9 +796,9 @@ def test_a_storage_whose_bucket_is_gone_fails_cleanly_and_lets_records_be_remove
     assert listed(own.client) == []
 
 
-@given(states=st.lists(st.sampled_from(["there", "missing", "longer", "stranger"]), max_size=9), told_of=st.integers(1, 4))
+@given(states=st.lists(st.sampled_from(["there", "missing", "longer", "stranger"]), max_size=9), limit=st.integers(1, 4))
 @hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_layout_counts_all_and_names_the_first_of_what_is_amiss(own: Vault, states: list[str], told_of: int) -> None:
+def test_the_layout_names_all_that_is_amiss_page_after_page(own: Vault, states: list[str], limit: int) -> None:
     key_uuid = own.key()
     found: dict[str, list[dict[str, str]]] = {"there": [], "missing": [], "longer": []}
     for state in states:
@@ -815,12 +813,22 @@ def test_the_layout_counts_all_and_names_the_first_of_what_is_amiss(own: Vault, 
             own.owner.delete([own.at(begun)])
         elif state == "longer":
             own.overwrite(begun, BODY + b"!")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "MAX_TOLD", told_of)
-        layout = check(own, key_uuid)
-    assert layout["checked_count"] == sum(map(len, found.values()))
-    assert (layout["missing_count"], layout["missing"]) == (len(found["missing"]), found["missing"][:told_of])
-    assert (layout["differing_count"], layout["differing"]) == (len(found["longer"]), found["longer"][:told_of])
+    pages, path = [], f"/keys/check-layout?key_uuid={key_uuid}&limit={limit}"
+    while path:
+        answer = own.client("GET", path)
+        assert answer.status == 200, answer.body
+        pages.append(answer.json())
+        after = answer.headers.get("x-next-cursor")
+        path = f"/keys/check-layout?key_uuid={key_uuid}&limit={limit}&cursor={after}" if after else ""
+    assert [page["checked_count"] for page in pages[:-1]] == [limit] * (len(pages) - 1)
+    assert sum(page["checked_count"] for page in pages) == sum(map(len, found.values()))
+    assert [each for page in pages for each in page["missing"]] == found["missing"]
+    assert [each for page in pages for each in page["differing"]] == found["longer"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "cursor=x", "cursor=%20"])
+def test_a_page_of_the_layout_that_cannot_be_is_400(own: Vault, query: str) -> None:
+    assert own.client("GET", f"/keys/check-layout?key_uuid={own.key()}&{query}").status == 400
 
 
 # ---- seed "Deleting a Storage Entry" ---------------------------------------------------------------------------

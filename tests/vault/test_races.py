@@ -233,7 +233,7 @@ def test_the_calls_of_a_delta_s_life_on_internal_storage_are_counted(internal: V
     assert put(begun) == 200
     assert asked(calls, lambda: internal.confirm(begun))[0] == [GET, TOGETHER, HEAD, TRANSACTION]
     assert asked(calls, lambda: internal.confirm(begun))[0] == [GET, TOGETHER]
-    assert asked(calls, lambda: internal.download(begun))[0] == [GET, TOGETHER, HEAD, UPDATE]
+    assert asked(calls, lambda: internal.download(begun))[0] == [GET, TOGETHER, HEAD, TRANSACTION]
     assert asked(calls, lambda: internal.client("GET", f"/deltas/list?key_uuid={key_uuid}"))[0] == [GET, QUERY]
     section = {"delta_uuid": begun["delta_uuid"], "start": 0, "length": 5}
     assert asked(calls, lambda: internal.client("POST", "/deltas/claim", section), 201)[0] == [GET, TOGETHER, UPDATE]

@@ -111,6 +111,18 @@ def test_an_etag_is_not_relied_on_where_md5s_are_not_compared(on: Callable[..., 
     server._etag = lambda key: {"ETag": f'"{"0" * 32}"'}  # type: ignore[method-assign]
     assert put(begun) == 200
     assert vault.confirm(begun).status == 200
+    assert vault.bytes_of(begun) == BODY
+
+
+def test_what_another_attempt_s_url_has_put_there_is_known_without_an_md5(on: Callable[..., Vault], server: ScriptedS3) -> None:
+    vault = on(conditions=False, digests=False)
+    server._etag = lambda key: {"ETag": '"opaque"'}  # type: ignore[method-assign]
+    first = vault.begin(vault.key(), b"first")
+    other = vault.begin(first["key_uuid"], b"other", delta_uuid=first["delta_uuid"])
+    assert put(first, b"first") == 200
+    assert vault.confirm(first).status == 200
+    assert put(other, b"other") == 200
+    assert told(vault.download(first)) == (422, "IntegrityFailed")
 
 
 def test_ten_mebibytes_are_read_in_two_pieces(on: Callable[..., Vault], server: ScriptedS3) -> None:

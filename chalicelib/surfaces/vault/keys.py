@@ -1,9 +1,9 @@
 """Keys over HTTP."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from chalicelib.core import attempts, key_ends, keys, migrating, quotas
-from chalicelib.errors import InvalidRequest
 from chalicelib.surfaces.http import Request, json_answer, whole_number
 from chalicelib.surfaces.vault.ids import named, uuid_of
 from chalicelib.tables.keys import VaultKey
@@ -11,11 +11,6 @@ from chalicelib.webapp import Answer
 
 if TYPE_CHECKING:
     from chalicelib.surfaces.vault import models
-
-NOT_MOVED = (
-    "the deltas of this key are not moved: each has to lie at its place in the new storage. GET /keys/check-layout tells which do not,"
-    " POST /keys/migrate copies them"
-)
 
 
 def create(request: Request, body: "models.CreateVaultKey") -> Answer:
@@ -30,12 +25,10 @@ def list_all(request: Request) -> Answer:
 
 
 def edit(request: Request, body: "models.EditVaultKey") -> Answer:
-    key_uuid = uuid_of("key_uuid", body.key_uuid)
-    if "storage_uuid" in body.model_fields_set and body.storage_uuid is None:
-        raise InvalidRequest(keys.BACK_TO_INTERNAL, field="storage_uuid")
-    storage_id = None if body.storage_uuid is None else uuid_of("storage_uuid", body.storage_uuid)
-    key = keys.edit(request.principal, key_uuid, body.name, storage_id)
-    return json_answer(200, _shown(key, NOT_MOVED if storage_id is not None and key.moved_from is not None else None))
+    changes: dict[str, str | None] = {"name": body.name}
+    if "storage_uuid" in body.model_fields_set:
+        changes["storage_id"] = None if body.storage_uuid is None else uuid_of("storage_uuid", body.storage_uuid)
+    return json_answer(200, _shown(*keys.edit(request.principal, uuid_of("key_uuid", body.key_uuid), changes)))
 
 
 def delete(request: Request, body: "models.DeleteVaultKey") -> Answer:
@@ -65,17 +58,20 @@ def storage_limits(request: Request) -> Answer:
 
 def check_layout(request: Request) -> Answer:
     key = keys.get(request.principal, named(request, "key_uuid"))
-    found = keys.check_layout(key)
+    limit = whole_number(request.query.get("limit"), "limit", keys.MAX_PAGE)
+    found = keys.check_layout(key, limit, request.query.get("cursor"))
     shown: models.Layout = {
         "key_uuid": key.key_uuid,
         "storage_uuid": key.storage_id,
         "checked_count": found.checked,
-        "missing_count": found.missing_count,
-        "differing_count": found.differing_count,
-        "missing": [{"delta_uuid": delta_uuid, "object_key": whole} for delta_uuid, whole in found.missing.items()],
-        "differing": [{"delta_uuid": delta_uuid, "object_key": whole} for delta_uuid, whole in found.differing.items()],
+        "missing": _located(found.missing),
+        "differing": _located(found.differing),
     }
-    return json_answer(200, shown)
+    return json_answer(200, shown, {"x-next-cursor": found.after} if found.after else None)
+
+
+def _located(whole_keys: Mapping[str, str]) -> "list[models.Located]":
+    return [{"delta_uuid": delta_uuid, "object_key": whole} for delta_uuid, whole in whole_keys.items()]
 
 
 def migrate(request: Request, body: "models.MigrateVaultKey") -> Answer:

@@ -191,7 +191,8 @@ VaultKeys = list[VaultKey]
 
 
 class KeyDeleted(TypedDict):
-    """`left` are objects that the storage did not delete, by their keys in its bucket, the first 1,000 of them.
+    """`deleted_count` of its deltas, those included that never came. `left` are objects that the storage did not delete, by their keys in
+    its bucket, the first 1,000 of them.
 
     With a `job_id` there are more deltas than a request can delete, and the job goes on.
     """
@@ -245,13 +246,11 @@ class Located(TypedDict):
 
 
 class Layout(TypedDict):
-    """Deltas that do not lie where their key points, and objects there that are of another size: of each the first 1,000."""
+    """Of the deltas that were checked, those that do not lie where their key points, and objects there that are of another size."""
 
     key_uuid: str
     storage_uuid: str | None
     checked_count: int
-    missing_count: int
-    differing_count: int
     missing: list[Located]
     differing: list[Located]
 

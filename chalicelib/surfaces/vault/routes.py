@@ -10,6 +10,7 @@ from chalicelib.errors import (
     InvalidCursor,
     KeyBusy,
     KeyNotFound,
+    KeyTooLong,
     LimitReached,
     NotUploaded,
     ProbeFailed,
@@ -40,7 +41,7 @@ _PAGING = (
 _PAGED = (InvalidCursor,)
 _PROBED = (StorageExists, ProbeFailed, Throttled)
 _ASKED: tuple[type[StowageError], ...] = (StorageUnavailable, StorageRemoved)
-_POINTED: tuple[type[StowageError], ...] = (StorageNotFound, ProbeFailed, Throttled, CannotPresign, *_ASKED)
+_POINTED: tuple[type[StowageError], ...] = (StorageNotFound, ProbeFailed, Throttled, CannotPresign, KeyTooLong, *_ASKED)
 
 ROUTES = (
     Route(
@@ -148,8 +149,8 @@ ROUTES = (
         _KEYS + "check_layout",
         "Which deltas do not lie where their key points",
         {200: _MODELS + "Layout"},
-        parameters=(_KEY,),
-        errors=(KeyNotFound, *_ASKED),
+        parameters=(_KEY, *_PAGING),
+        errors=(KeyNotFound, *_PAGED, *_ASKED),
     ),
     Route(
         "POST",
@@ -168,7 +169,7 @@ ROUTES = (
         "Get a URL that takes a delta's bytes, once",
         {201: _MODELS + "DeltaUpload"},
         body=_MODELS + "UploadDelta",
-        errors=(KeyNotFound, DeltaNotFound, UploadSettled, LimitReached, Throttled, CannotPresign, *_ASKED),
+        errors=(KeyNotFound, DeltaNotFound, UploadSettled, LimitReached, Throttled, CannotPresign, KeyTooLong, *_ASKED),
     ),
     Route(
         "POST",
@@ -177,7 +178,7 @@ ROUTES = (
         "Have a delta be stored that was uploaded",
         {200: _MODELS + "Delta"},
         body=_MODELS + "ConfirmDelta",
-        errors=(DeltaNotFound, NotUploaded, AttemptMismatch, IntegrityFailed, LimitReached, CannotPresign, *_ASKED),
+        errors=(DeltaNotFound, NotUploaded, AttemptMismatch, IntegrityFailed, LimitReached, CannotPresign, KeyTooLong, *_ASKED),
     ),
     Route(
         "GET",
@@ -186,7 +187,7 @@ ROUTES = (
         "Get a URL that gives a delta's bytes",
         {200: _MODELS + "DeltaDownload"},
         parameters=(_DELTA,),
-        errors=(DeltaNotFound, NotUploaded, DeltaMissing, IntegrityFailed, LimitReached, CannotPresign, *_ASKED),
+        errors=(DeltaNotFound, NotUploaded, DeltaMissing, IntegrityFailed, LimitReached, CannotPresign, KeyTooLong, *_ASKED),
     ),
     Route(
         "GET",
@@ -195,7 +196,7 @@ ROUTES = (
         "List a key's deltas, oldest first",
         {200: _MODELS + "Deltas"},
         parameters=(_KEY, *_PAGING),
-        errors=(KeyNotFound, CannotPresign, *_PAGED, *_ASKED),
+        errors=(KeyNotFound, *_PAGED, *_ASKED),
     ),
     Route(
         "DELETE",
