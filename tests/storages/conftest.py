@@ -17,7 +17,7 @@ from infra import stack
 from tests.client import Client
 from tests.conftest import Tenant
 from tests.servers.asyncssh_server import asyncssh_server
-from tests.servers.azurite import azurite
+from tests.servers.azurite import Azurite, azurite
 from tests.servers.pyftpd import pyftpd
 from tests.servers.strict_s3 import strict_s3
 
@@ -224,3 +224,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def tenant(request: pytest.FixtureRequest, tenant_on: Callable[[str], Tenant]) -> Tenant:
     """A tenant whose buckets lie on a storage of its own."""
     return tenant_on(request.param)
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    """A storage account with the container that the internal storage of an installation on Azure uses."""
+    with azurite(tmp_path_factory.mktemp("azurite")) as server:
+        ContainerClient.from_connection_string(server.connection_string, "stowage").create_container()
+        yield server

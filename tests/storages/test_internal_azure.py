@@ -4,22 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from azure.storage.blob import ContainerClient
 
 from chalicelib import providers
 from tests.api.test_objects import *  # noqa: F403
 from tests.api.test_resumable import *  # noqa: F403
 from tests.conftest import Tenant
-from tests.servers.azurite import Azurite, azurite
+from tests.servers.azurite import Azurite
 
 del test_a_chunk_costs_two_writes_of_the_table_and_no_read  # noqa: F821  # calls of S3
-
-
-@pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    with azurite(tmp_path_factory.mktemp("azurite")) as server:
-        ContainerClient.from_connection_string(server.connection_string, "stowage").create_container()
-        yield server
 
 
 @pytest.fixture

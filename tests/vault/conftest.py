@@ -28,6 +28,7 @@ from tests.conftest import Context, Tenant
 from tests.durability.conftest import purge
 from tests.servers.denying import Denying, denying
 from tests.storages.conftest import Servers, every_kind, hung_up, servers, settings_again  # noqa: F401  fixtures
+from tests.storages.scripted_s3 import ACCESS_KEY, SECRET_KEY, Said, ScriptedS3, scripted_s3
 
 BODY = b"an encrypted delta, as far as anybody here can tell"
 S3_HOST = "s3.us-east-1.amazonaws.com"
@@ -292,6 +293,14 @@ def no_delete(brought: Callable[..., Vault], embedded: stack.EmbeddedAWS) -> Ite
     with ExitStack() as running:
         server = running.enter_context(denying(embedded.endpoint))
         yield brought(server.endpoint), server
+
+
+@pytest.fixture
+def scripted(brought: Callable[..., Vault]) -> Iterator[tuple[Vault, ScriptedS3]]:
+    """A vault on a storage that says what it is told to, and that storage."""
+    with scripted_s3() as server:
+        server.say["OTHER"] = lambda _: Said(200)  # makes the bucket
+        yield brought(server.endpoint, ACCESS_KEY, SECRET_KEY), server
 
 
 @pytest.fixture(autouse=True)

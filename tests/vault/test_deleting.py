@@ -1,6 +1,6 @@
 """Seed 000 "DELETE Permission Is Optional", sentence by sentence (FEATURES F3.13 to F3.15, F4.19)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from tests.client import Answer, together
 from tests.conftest import Call, Clock, Tenant, run_job
 from tests.servers.denying import Denying
 from tests.servers.hostile import closed_port
-from tests.storages.scripted_s3 import ACCESS_KEY, SECRET_KEY, Asked, Said, ScriptedS3, error, scripted_s3
+from tests.storages.scripted_s3 import Asked, Said, ScriptedS3, error
 from tests.vault.conftest import (
     ADA,
     BOB,
@@ -283,14 +283,6 @@ def test_after_the_right_was_given_deleting_deletes(no_delete: NoDelete) -> None
     server.denies = False
     assert (vault.delete(begun).json()["left"], delete_key(vault, key_uuid).json()["left"]) == ([], [])
     assert vault.lies_there(key_uuid) == []
-
-
-@pytest.fixture
-def scripted(brought: Callable[..., Vault]) -> Iterator[tuple[Vault, ScriptedS3]]:
-    """A vault on a storage that says what it is told to, and that storage."""
-    with scripted_s3() as server:
-        server.say["OTHER"] = lambda _: Said(200)  # makes the bucket
-        yield brought(server.endpoint, ACCESS_KEY, SECRET_KEY), server
 
 
 def lies_on(server: ScriptedS3, vault: Vault, begun: Begun) -> None:

@@ -4,28 +4,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from azure.storage.blob import ContainerClient
 
 from chalicelib import providers
 from chalicelib.core import keeping
 from tests.conftest import Tenant, run_job
-from tests.servers.azurite import Azurite, azurite
-from tests.storages.conftest import Fields, created, fields_of  # noqa: F401  a fixture
+from tests.servers.azurite import Azurite
+from tests.storages.conftest import Fields, account, created, fields_of  # noqa: F401  fixtures
 from tests.vault.conftest import BODY, Vault, counters, put, told
 
 CHECKED = {"overwrite": "enforced", "content_md5": "checked"}
 
 
-@pytest.fixture(scope="module")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    with azurite(tmp_path_factory.mktemp("azurite")) as server:
-        ContainerClient.from_connection_string(server.connection_string, "stowage").create_container()
-        yield server
-
-
 @pytest.fixture
 def at_home(
-    account: Azurite, tenant: Tenant, every_kind: None, settings_again: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    account: Azurite,  # noqa: F811
+    tenant: Tenant,
+    every_kind: None,
+    settings_again: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Vault]:
     """A vault on the internal storage of an installation on Azure."""
     monkeypatch.setenv("STOWAGE_STORAGE_PROVIDER", "azure")

@@ -21,7 +21,7 @@ from chalicelib.tables.deltas import Delta, DeltaPointer
 from tests.client import Answer
 from tests.conftest import Call, Tenant
 from tests.servers.hostile import closed_port
-from tests.storages.scripted_s3 import ACCESS_KEY, SECRET_KEY, Asked, Said, ScriptedS3, scripted_s3
+from tests.storages.scripted_s3 import Asked, Said, ScriptedS3
 from tests.vault.conftest import BODY, UNKNOWN, Begun, Vault, counters, md5_of, promised, put, send, told
 
 OTHER = b"another encrypted delta, of another length than the first has"
@@ -544,14 +544,6 @@ def test_an_object_in_parts_of_another_size_is_rejected(vault: Vault) -> None:
     put_in_parts(vault, begun, OTHER)
     assert told(vault.confirm(begun)) == (422, "IntegrityFailed")
     assert vault.lies_there(key_uuid) == []
-
-
-@pytest.fixture
-def scripted(brought: Callable[..., Vault]) -> Iterator[tuple[Vault, ScriptedS3]]:
-    """A vault on a storage that says what it is told to, and that storage."""
-    with scripted_s3() as server:
-        server.say["OTHER"] = lambda _: Said(200)  # makes the bucket
-        yield brought(server.endpoint, ACCESS_KEY, SECRET_KEY), server
 
 
 def says_of_objects(server: ScriptedS3, body: bytes, begun: Begun, **headers: str) -> None:
