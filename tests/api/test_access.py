@@ -4,8 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from chalicelib.surfaces import tus
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
+from chalicelib.tables.deltas import Delta
+from chalicelib.tables.keys import VaultKey
 from chalicelib.tables.table import call
 from chalicelib.tables.uploads import UploadSession
 from infra import stack
 from tests.client import Answer, Client
 from tests.conftest import Clock, Tenant
+from tests.vault.conftest import put
 
 ROUTES = [route for surface in SURFACES for route in surface.routes]
 BY_NAME = {f"{route.method} {route.path}": route for route in ROUTES}
@@ -57,12 +60,23 @@ BODIES: dict[str, Callable[[str], Any]] = {
     "CreateStorageConfig": lambda bucket: {"name": "another", "provider": "filesystem", "bucket": "another"},
     "ChangeStorageConfig": lambda bucket: {"name": "renamed"},
     "CreateVaultStorage": lambda bucket: VAULT_STORAGE | {"name": "another"},
+    "CreateVaultKey": lambda bucket: {"name": "another"},
 }
-# The same for bodies that name a storage.
-BODIES_OF_STORAGES: dict[str, Callable[["Ids"], Any]] = {
+# The same for bodies that name a storage, a key or a delta.
+BODIES_OF_IDS: dict[str, Callable[["Ids"], Any]] = {
     "EditVaultStorage": lambda ids: {"storage_uuid": ids.storage_id, "name": "renamed"},
     "DeleteVaultStorage": lambda ids: {"storage_uuid": ids.storage_id},
+    "EditVaultKey": lambda ids: {"key_uuid": ids.vault["key_uuid"], "name": "renamed"},
+    "DeleteVaultKey": lambda ids: {"key_uuid": ids.vault["key_uuid"]},
+    "MigrateVaultKey": lambda ids: {"key_uuid": ids.vault["key_uuid"], "storage_uuid": ids.storage_id},
+    "UploadDelta": lambda ids: {"key_uuid": ids.vault["key_uuid"], "size_bytes": 3, "content_md5": MD5_OF_DELTA},
+    "ConfirmDelta": lambda ids: {name: ids.vault[name] for name in ("delta_uuid", "upload_attempt_uuid")},
+    "DeleteDelta": lambda ids: {"delta_uuid": ids.vault["delta_uuid"]},
+    "ClaimSection": lambda ids: {"delta_uuid": ids.vault["delta_uuid"], "start": 1, "length": 1},
+    "ReleaseSection": lambda ids: {name: ids.vault[name] for name in ("delta_uuid", "claim_id")},
 }
+DELTA = b"abc"
+MD5_OF_DELTA = base64.b64encode(hashlib.md5(DELTA).digest()).decode()
 VAULT_STORAGE = {
     "name": "vault",
     "provider": "s3",
@@ -142,6 +156,23 @@ EXPECTED = {
     "DELETE /storages/delete": MANAGED,
     "GET /storages/policy": MANAGED,
     "GET /storages/cors": MANAGED,
+    # The vault is open to users, who have keys of their own there: see OF_USERS.
+    "POST /keys/create": MANAGED,
+    "GET /keys/list": MANAGED,
+    "PATCH /keys/edit": MANAGED,
+    "POST /keys/delete": MANAGED,
+    "DELETE /keys/delete": MANAGED,
+    "GET /keys/storage-limits": MANAGED,
+    "GET /keys/check-layout": MANAGED,
+    "POST /keys/migrate": MANAGED,
+    "POST /deltas/upload": MANAGED,
+    "POST /deltas/confirm": MANAGED,
+    "GET /deltas/download": MANAGED,
+    "GET /deltas/list": MANAGED,
+    "DELETE /deltas/delete": MANAGED,
+    "POST /deltas/claim": MANAGED,
+    "GET /deltas/claims": MANAGED,
+    "DELETE /deltas/claim": MANAGED,
     "POST /api/v1/backups/storage-configs": MANAGED,
     "GET /api/v1/backups/storage-configs": MANAGED,
     "POST /api/v1/backups/storage-configs/test-connection": MANAGED,
@@ -166,9 +197,14 @@ EXPECTED = {
 }
 
 
+NO_VAULT = dict.fromkeys(("key_uuid", "delta_uuid", "upload_attempt_uuid", "claim_id"), UNKNOWN)
+# What is asked of the service key's vault by a user: somebody else's keys are not there.
+OF_USERS = {"POST /keys/create": 201, "GET /keys/list": 200}
+
+
 @dataclass(frozen=True)
 class Ids:
-    """What a request names: a tenant, its bucket, its job, one of its keys, a policy, an upload, and a signed URL's token."""
+    """What a request names: a tenant, its bucket, its job, one of its keys, a policy, an upload, a signed URL's token, a vault's ids."""
 
     tenant_id: str
     bucket: str
@@ -178,6 +214,7 @@ class Ids:
     upload_id: str
     storage_id: str
     token: str = "e30." + "A" * 43
+    vault: Mapping[str, str] = field(default_factory=lambda: NO_VAULT)
 
 
 @dataclass(frozen=True)
@@ -195,7 +232,8 @@ class Known:
         keys = sorted(row.key_id for row in tenants.keys_of(self.ids.tenant_id))
         policies = [service("GET", f"/storage/policies/bucket/{each}").json() for each in (bucket, AUDITED)]
         uploads = sorted(json.dumps(row, sort_keys=True) for row in rows_of(self.ids.tenant_id, UploadSession.Meta.table_name))
-        return [*listed, service.get(bucket, "known").body, keys, tenants.get_tenant(self.ids.tenant_id).name, policies, uploads]
+        vault = [sorted(map(str, rows_of(self.ids.tenant_id, model.Meta.table_name))) for model in (VaultKey, Delta)]
+        return [*listed, service.get(bucket, "known").body, keys, tenants.get_tenant(self.ids.tenant_id).name, policies, uploads, *vault]
 
     def with_token(self, route: Route) -> Ids:
         """The ids, with a token that opens `known` for a route that takes one."""
@@ -246,6 +284,21 @@ def creation_headers(bucket: str) -> dict[str, str]:
     return {"upload-length": str(len(NEW_BYTES)), "upload-metadata": ",".join(pairs)}
 
 
+def is_of_vault(route: Route) -> bool:
+    return route.path.startswith(("/keys/", "/deltas/"))
+
+
+def vault_of(service: Client) -> dict[str, str]:
+    """A key of a tenant's with a stored delta, of which one section is claimed."""
+    key_uuid = service("POST", "/keys/create", {"name": "laptop"}).json()["key_uuid"]
+    begun = service("POST", "/deltas/upload", {"key_uuid": key_uuid, "size_bytes": 3, "content_md5": MD5_OF_DELTA}).json()
+    assert put(begun, DELTA) == 200
+    ids: dict[str, str] = {name: begun[name] for name in ("key_uuid", "delta_uuid", "upload_attempt_uuid")}
+    assert service("POST", "/deltas/confirm", {name: ids[name] for name in ("delta_uuid", "upload_attempt_uuid")}).status == 200
+    claimed = service("POST", "/deltas/claim", {"delta_uuid": ids["delta_uuid"], "start": 0, "length": 1})
+    return ids | {"claim_id": claimed.json()["claim_id"]}
+
+
 def is_of_storages(route: Route) -> bool:
     return route.path.startswith(("/storages/", "/api/v1/backups/storage-configs"))
 
@@ -255,7 +308,7 @@ def storage_of(embedded: stack.EmbeddedAWS, choose: Callable[[str, str], None], 
     """Makes a storage of a tenant's that a route can name."""
 
     def make(tenant: Tenant, route: Route) -> str:
-        if not is_of_storages(route):
+        if not is_of_storages(route) and route.path != "/keys/migrate":
             return UNKNOWN
         for name, value in (
             ("STOWAGE_ALLOW_PRIVATE_ENDPOINTS", "true"),
@@ -292,7 +345,8 @@ def known(new_tenant: Any, route: Route, storage_of: Callable[[Tenant, Route], s
         policy_id = tenant.service("POST", "/storage/policies", policy).json()["id"]
         upload_id = begun(tenant.service, bucket, route)
         storage_id = storage_of(tenant, route)
-        return Known(tenant, Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id, upload_id, storage_id), custom_key)
+        ids = Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id, upload_id, storage_id)
+        return Known(tenant, replace(ids, vault=vault_of(tenant.service)) if is_of_vault(route) else ids, custom_key)
 
     return make
 
@@ -317,10 +371,12 @@ def _request(route: Route, ids: Ids) -> tuple[str, Any, dict[str, str]]:
     assert "{" not in path, f"say here what stands for the variables of {route.path}"
     if route.path in ("/storages/policy", "/storages/cors"):
         path += f"?storage_uuid={ids.storage_id}"
+    if is_of_vault(route) and route.method == "GET":
+        path += f"?key_uuid={ids.vault['key_uuid']}&delta_uuid={ids.vault['delta_uuid']}"
     body: Any = None
     model = (route.body or "").partition(":")[2]
-    if model in BODIES_OF_STORAGES:
-        body = BODIES_OF_STORAGES[model](ids)
+    if model in BODIES_OF_IDS:
+        body = BODIES_OF_IDS[model](ids)
     elif model:
         body = BODIES[model](ids.bucket)
     elif route.raw_body:
@@ -368,8 +424,11 @@ def test_anon_and_users_may_only_read_what_is_public(known: Any, route: Route, v
     if role == "custom" and is_of_storages(route):  # its permissions are for these
         assert answer.status == min(route.answers)
         return
-    assert answer.status == getattr(EXPECTED[f"{route.method} {route.path}"], visibility)
-    assert there.state() == before
+    name = f"{route.method} {route.path}"
+    of_a_user = role.startswith("user") and is_of_vault(route)
+    assert answer.status == (OF_USERS.get(name, 404) if of_a_user else getattr(EXPECTED[name], visibility))
+    if answer.status != 201:
+        assert there.state() == before
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
@@ -422,8 +481,11 @@ def test_an_admin_key_manages_tenants_and_nothing_of_theirs(known: Any, route: R
         assert there.state() == before
 
 
-NAMELESS = ("/storage/buckets", "/admin/tenants", "/auth/token", "/health", "/openapi.json", "/storages/create", "/storages/list")
-NAMELESS += tuple(f"/api/v1/backups/{each}" for each in ("storage-configs", "storage-configs/test-connection"))
+NAMELESS = (
+    *("/storage/buckets", "/admin/tenants", "/auth/token", "/health", "/openapi.json"),
+    *("/storages/create", "/storages/list", "/keys/create", "/keys/list"),
+    *(f"/api/v1/backups/{each}" for each in ("storage-configs", "storage-configs/test-connection")),
+)
 NAMING = [route for route in ROUTES if route.path not in NAMELESS]
 
 
@@ -440,7 +502,7 @@ def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_ten
 def _told(answer: Answer, ids: Ids) -> tuple[int, dict[str, str], str]:
     """Everything that an answer tells, but for the ids that the request named and what differs between any two."""
     text = answer.body.decode()
-    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id, ids.upload_id, ids.storage_id):
+    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id, ids.upload_id, ids.storage_id, *ids.vault.values()):
         text = text.replace(id_, "ID")
     told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     return answer.status, told, text.replace(answer.headers["x-request-id"], "REQUEST")
@@ -508,7 +570,11 @@ def all_rows_of(there: Known) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
+# Any user may make a key of its own.
+NOT_FOR_USERS = {name: route for name, route in BY_NAME.items() if route.path != "/keys/create"}
+
+
+@pytest.mark.parametrize("route", NOT_FOR_USERS.values(), ids=list(NOT_FOR_USERS))
 def test_a_stranger_is_told_nothing_and_changes_nothing(guarded: Known, new_tenant: Any, route: Route) -> None:
     secrets, before = secrets_of(guarded), all_rows_of(guarded)
     assert sum(map(len, before.values())) >= 10

@@ -200,11 +200,11 @@ def test_a_failed_message_is_delivered_again(aws: stack.EmbeddedAWS, functions: 
 
 
 def test_an_upload_to_the_bucket_becomes_an_s3_event(aws: stack.EmbeddedAWS, functions: Functions, running: runner.Runner) -> None:
-    aws.client("s3").put_object(Bucket=stack.outputs(aws)["InternalBucket"], Key="x/y z.direct", Body=b"123")
+    aws.client("s3").put_object(Bucket=stack.outputs(aws)["InternalBucket"], Key="objects/y z.direct", Body=b"123")
     eventually(lambda: functions.of("bucket_objects"))
     (record,) = functions.of("bucket_objects")[0]["Records"]
     assert record["eventName"] == "ObjectCreated:Put"
-    assert record["s3"]["object"]["key"] == "x/y+z.direct"
+    assert record["s3"]["object"]["key"] == "objects/y+z.direct"
 
 
 def test_the_clock_strikes_at_the_start(functions: Functions, running: runner.Runner) -> None:
