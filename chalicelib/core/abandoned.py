@@ -76,7 +76,7 @@ def _end(key: VaultKey, delta: Delta, report: Report, patience: Patience) -> Non
         place = layout.place_of(key)
         patience.require(place)
         with patience.asking(place):
-            became = attempts.end(place, delta)
+            became = attempts.end(key, delta)
     except StowageError:
         if delta.expires_at + GIVEN_UP_AFTER > seam.timestamp():
             raise
@@ -95,7 +95,9 @@ def _forget(delta: Delta, patience: Patience) -> None:
     put_in = {each["storage_id"] for each in delta.attempts}
     if delta.status != DELETED:
         put_in &= {None}  # what came late to a tenant's own storage is its owner's
-        delta.change([Delta.status.set(DELETED), Delta.revision.add(1)], Delta.revision == delta.revision)
+        attempted_here = [each for each in delta.attempts if each["storage_id"] is None]
+        gone = [Delta.status.set(DELETED), Delta.attempts.set(attempted_here), Delta.revision.add(1)]
+        delta.change(gone, Delta.revision == delta.revision)
     for storage_id in put_in:
         try:
             place = layout.place_in(VaultKey(delta.tenant_id, delta.key_uuid), storage_id)
@@ -106,6 +108,5 @@ def _forget(delta: Delta, patience: Patience) -> None:
             left = place.remove([delta.delta_uuid])
         if left and storage_id is None:
             raise garbage.not_deleted(left)
-    pointer = {"DeleteRequest": {"Key": DeltaPointer.key(delta.delta_uuid, DeltaPointer.ITEM)}}
+    write_all([(DeltaPointer, {"DeleteRequest": {"Key": DeltaPointer.key(delta.delta_uuid, DeltaPointer.ITEM)}})])
     delta.remove(Delta.revision == delta.revision)
-    write_all([(DeltaPointer, pointer)])

@@ -7,7 +7,7 @@ any number and order of confirmations and of the bucket's own events come to the
 
 Whoever dies in between leaves a reservation, which is given back when the URL has ended and nothing came: by the next upload that needs
 the room, or by the cleanup (`core/abandoned.py`). What comes later still is taken, if there is room. A confirmation deletes nothing but
-an object that is of the very attempt and broken, and nothing can be confirmed while it does.
+what lies there and is of the very attempt and broken, and nothing can be confirmed while it does.
 """
 
 import base64
@@ -26,6 +26,7 @@ from chalicelib.core.layout import ATTEMPT, MD5, SIZE, URL_LIFETIME, Place
 from chalicelib.errors import (
     AttemptMismatch,
     BytesMissing,
+    DeltaNotFound,
     IntegrityFailed,
     InvalidRequest,
     LimitReached,
@@ -38,14 +39,14 @@ from chalicelib.errors import (
 from chalicelib.observability import logger
 from chalicelib.providers import METADATA, Described, Promise
 from chalicelib.tables.deltas import DELETED, EXPIRED, PENDING, STORED, Delta, DeltaPointer
-from chalicelib.tables.keys import VaultKey
-from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
+from chalicelib.tables.keys import INTERNAL, VaultKey
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together, tries
 
 MAX_BYTES = 10 << 20  # seed 000: 10 MiB, everywhere
 MD5_BYTES = 16
-# Seconds. No request lives as long as what it deletes keeps others up.
+# Seconds. One deletion takes less than the time for which it keeps confirmations up.
 REMEMBERED = 7 * 24 * 3600
-CLEANING = 60
+CLEANING = 120
 MAX_ATTEMPTS = 10
 WRITE_TRIES = 12
 
@@ -185,9 +186,7 @@ def confirm(principal: Principal, delta_uuid: str, attempt: str) -> tuple[Place,
     Raises DeltaNotFound; NotUploaded while there is nothing; AttemptMismatch, which leaves the object; IntegrityFailed, with which it is
     deleted if that is permitted; LimitReached for what came after its reservation had ended, if there is no room any more.
     """
-    key, delta = deltas.find(principal, delta_uuid)
-    place = layout.place_of(key)
-    return place, _confirm(place, delta, attempt)
+    return _confirm(*deltas.find(principal, delta_uuid), attempt)
 
 
 def object_created(physical_key: str) -> Delta | None:
@@ -196,51 +195,75 @@ def object_created(physical_key: str) -> Delta | None:
     Raises Unavailable, to be told again. What is refused now may be confirmed later. What nobody expects is filed as garbage.
     """
     ids = names.delta_at(physical_key)
-    delta = Delta.read(*ids) if ids else None
-    key = VaultKey.read(delta.tenant_id, delta.key_uuid) if delta else None
     if ids is None:
         return None
-    if delta is None or key is None or key.storage_id is not None:
-        now = Delta.read(*ids)  # a key never comes back to internal storage: what is not stored by now never will be there
-        if now is None or now.status != STORED:
-            layout.file_internal(ids[0], [ids[1]], seam.timestamp())
-        return None
-    if delta.status == DELETED:
+    delta = Delta.read(*ids)
+    if delta is not None and delta.status == DELETED:
         return None  # the cleanup deletes it, once its URL has ended
-    place = layout.place_of(key)
-    try:
-        found = _put(place, delta)
-        return _confirm(place, delta, found.metadata.get(ATTEMPT, ""), found)
-    except Unavailable:
-        raise
-    except StowageError as error:
-        logger().warning("a delta was not confirmed by its event", extra={"delta_uuid": delta.delta_uuid, "code": error.code})
-        return None
+    key = VaultKey.read(delta.tenant_id, delta.key_uuid) if delta else None
+    if delta is not None and key is not None and key.storage_id is None:
+        try:
+            return _confirm(key, delta, None)[1]
+        except Unavailable:
+            raise
+        except StowageError as error:
+            logger().warning("a delta was not confirmed by its event", extra={"delta_uuid": delta.delta_uuid, "code": error.code})
+    if delta is None or not _may_be_needed(delta):
+        layout.file_internal(ids[0], [ids[1]], seam.timestamp())
+    return None
 
 
-def _put(place: Place, delta: Delta) -> Described:
+def _may_be_needed(delta: Delta) -> bool:
+    """Whether what the internal storage holds of a delta may be that delta: where its key points now, or was pointed away from by hand.
+
+    A key never comes back to internal storage: what is not stored there by the time that it points elsewhere never will be.
+    """
+    key, now = read_together((VaultKey, delta.tenant_id, delta.key_uuid), (Delta, delta.key_uuid, delta.delta_uuid))
+    if key is None or now is None:
+        return False
+    return key.storage_id is None or (now.status == STORED and key.moved_from == INTERNAL)
+
+
+def _confirm(key: VaultKey, delta: Delta, attempt: str | None) -> tuple[Place, Delta]:
+    """Have a delta be stored by an attempt, None: by the one that has put what lies there.
+
+    When another has changed the row meanwhile, all is looked at anew: what lies there too may be another object by then.
+    """
+    for _ in tries(quotas.BUSY, WRITE_TRIES):
+        place = layout.place_of(key)
+        if delta.status == STORED and attempt in (None, delta.attempt):
+            return place, delta
+        if delta.status == STORED:
+            raise AttemptMismatch("another attempt of this delta is stored; it stays as it is")
+        if delta.cleaning_until > seam.timestamp():
+            raise Unavailable("what lay there was broken, and is being deleted; confirm again shortly")
+        wanted, found = _put_by(place, delta, attempt)
+        _require_whole(place, delta, wanted, found)
+        if _settle(place, delta, wanted):
+            return place, delta
+        key, delta = deltas.again(key, delta)
+    raise AssertionError("tries() ends by raising")
+
+
+def _put_by(place: Place, delta: Delta, attempt: str | None) -> tuple[Attempt, Described]:
+    """The attempt, and the object that it has put; raises NotUploaded, AttemptMismatch."""
+    by_id = {each["attempt"]: each for each in delta.attempts}
+    if attempt is not None and attempt not in by_id:
+        raise AttemptMismatch("this delta has no such attempt that could be confirmed; it stays as it is")
+    if attempt is not None and by_id[attempt]["storage_id"] != place.storage_id:
+        raise _moved_meanwhile()
     found = place.describer.describe(place.at(delta.delta_uuid))
     if found is None:
         raise NotUploaded("nothing has arrived yet at the URL of this attempt; send the bytes there, then confirm again")
-    return found
-
-
-def _confirm(place: Place, delta: Delta, attempt: str, found: Described | None = None) -> Delta:
-    if delta.status == STORED and delta.attempt == attempt:
-        return delta
-    wanted = next((each for each in delta.attempts if each["attempt"] == attempt), None)
-    if delta.status == STORED or wanted is None:
-        raise AttemptMismatch("this delta has no such attempt that could be confirmed; it stays as it is")
-    if wanted["storage_id"] != place.storage_id:
-        raise _moved_meanwhile()
-    found = found or _put(place, delta)
     put_by = found.metadata.get(ATTEMPT)
-    if put_by != attempt:
-        ours = put_by if any(each["attempt"] == put_by for each in delta.attempts) else None
-        told = "another attempt of this delta; confirm that one" if ours else "something else; delete the delta and upload it anew"
-        raise AttemptMismatch(f"what lies there was put by {told}. It stays as it is", upload_attempt_uuid=ours)
-    _require_whole(place, delta, wanted, found)
-    return _settle(place, delta, wanted)
+    if put_by not in by_id:
+        raise AttemptMismatch("what lies there was put by something else; it stays as it is. Delete the delta and upload it anew")
+    if attempt not in (None, put_by):
+        told = "what lies there was put by another attempt of this delta, and stays as it is; confirm that one"
+        raise AttemptMismatch(told, upload_attempt_uuid=put_by)
+    if by_id[put_by]["storage_id"] != place.storage_id:
+        raise _moved_meanwhile()
+    return by_id[put_by], found
 
 
 def _moved_meanwhile() -> AttemptMismatch:
@@ -253,7 +276,10 @@ def _require_whole(place: Place, delta: Delta, wanted: Attempt, found: Described
     if is_whole:
         is_whole = place.is_of(found, wanted["size"], wanted["md5"])
     if is_whole is None:
-        is_whole = Promise.MD5 not in place.unkept or place.md5_of(delta.delta_uuid, found.size) == wanted["md5"]
+        try:
+            is_whole = Promise.MD5 not in place.unkept or place.md5_of(delta.delta_uuid, found.size) == wanted["md5"]
+        except BytesMissing as error:
+            raise NotUploaded("what had arrived has gone again; send the bytes once more, then confirm again") from error
     if not is_whole:
         left = _clean(place, delta)
         raise IntegrityFailed(_REJECTED_AND_LEFT if left else _REJECTED, left=[place.whole(each) for each in left])
@@ -263,19 +289,18 @@ def _clean(place: Place, delta: Delta) -> list[str]:
     """Delete a broken object; gives the delta if the storage does not let it.
 
     Nothing is confirmed meanwhile: the right bytes may come by the same URL as soon as these are gone, and must not be taken for them.
-    Whoever dies over it keeps confirmations up for a minute. Raises Unavailable when the delta was changed since it was read.
+    Whoever dies over it keeps confirmations up for two minutes. Raises Unavailable when the delta was changed since it was read.
     """
-    row = Delta(delta.key_uuid, delta.delta_uuid)
-    begun = [Delta.cleaning_until.set(seam.timestamp() + CLEANING), Delta.revision.set(delta.revision + 1)]
+    row, until = Delta(delta.key_uuid, delta.delta_uuid), seam.timestamp() + CLEANING
+    marking = [Delta.cleaning_until.set(until), Delta.revision.set(delta.revision + 1)]
     try:
-        row.change(begun, (Delta.revision == delta.revision) & Delta.status.is_in(PENDING, EXPIRED))
+        row.change(marking, (Delta.revision == delta.revision) & Delta.status.is_in(PENDING, EXPIRED))
     except ConditionFailed as failed:
-        if failed.row is not None and failed.row.cleaning_until > seam.timestamp():
-            return []  # another is at it
-        raise Unavailable("the delta was changed at this moment; confirm it again") from failed
+        if failed.row is None or failed.row.cleaning_until != until:  # else it is ours: the answer to an earlier try was lost
+            raise Unavailable("the delta was changed at this moment; confirm it again") from failed
     left = list(place.remove([delta.delta_uuid]))
     with suppress(ConditionFailed):
-        row.change([Delta.cleaning_until.set(0), Delta.revision.add(1)], Delta.revision == row.revision)
+        row.change([Delta.cleaning_until.set(0), Delta.revision.add(1)], Delta.cleaning_until == until)
     return left
 
 
@@ -283,73 +308,61 @@ _REJECTED = "what arrived is not what was promised, and was deleted; send the ri
 _REJECTED_AND_LEFT = "what arrived is not what was promised, and the storage does not let it be deleted: delete it, or upload another delta"
 
 
-def _settle(place: Place, delta: Delta, wanted: Attempt) -> Delta:
-    """Write that a delta is stored, and count it, in one."""
+def _settle(place: Place, delta: Delta, wanted: Attempt) -> bool:
+    """Write that a delta is stored, and count it, in one; gives whether nothing has changed since it was read. Raises LimitReached."""
     key = place.key
-    for _ in tries(quotas.BUSY, WRITE_TRIES):
-        if delta.cleaning_until > seam.timestamp():
-            raise Unavailable("what lay there was broken, and is being deleted; confirm again shortly")
-        actions = [VaultKey.deltas.add(1), VaultKey.size_bytes.add(wanted["size"]), VaultKey.revision.add(1)]
-        condition = keys.is_active() & keys.points_to(place.storage_id)
-        if delta.status == EXPIRED:
-            try:
-                room, has_room = _room(key, place.storage_id is None)
-            except LimitReached:
-                if not settle_abandoned(key):
-                    raise
-                key, delta = deltas.again(key, delta)
-                continue
-            actions, condition = actions + room, condition & has_room
-        changes = {
-            "status": STORED,
-            "attempt": wanted["attempt"],
-            "size_bytes": wanted["size"],
-            "content_md5": wanted["md5"],
-            "revision": int(delta.revision) + 1,
-            "confirmed_at": seam.iso(seam.now()),
-            "expiry_hour": None,
-        }
+    actions = [VaultKey.deltas.add(1), VaultKey.size_bytes.add(wanted["size"]), VaultKey.revision.add(1)]
+    condition = keys.is_active() & keys.points_to(place.storage_id)
+    if delta.status == EXPIRED:
         try:
-            with Transaction() as transaction:
-                transaction.change(Delta(delta.key_uuid, delta.delta_uuid), Delta.setting(changes), Delta.revision == delta.revision)
-                transaction.change(VaultKey(key.tenant_id, key.key_uuid), actions, condition)
-        except TransactionFailed:
-            key, delta = deltas.again(key, delta)
-            if delta.status == STORED:
-                return _same(delta, wanted)
-            if key.storage_id != place.storage_id:
-                raise _moved_meanwhile() from None
-            continue
-        delta.attribute_values.update(changes)
-        return delta
-    raise AssertionError("tries() ends by raising")
-
-
-def _same(delta: Delta, wanted: Attempt) -> Delta:
-    if delta.attempt != wanted["attempt"]:
-        raise AttemptMismatch("another attempt of this delta was confirmed meanwhile; it stays as it is")
-    return delta
+            room, has_room = _room(key, place.storage_id is None)
+        except LimitReached:
+            if settle_abandoned(key):
+                return False
+            raise
+        actions, condition = actions + room, condition & has_room
+    changes = {
+        "status": STORED,
+        "attempt": wanted["attempt"],
+        "size_bytes": wanted["size"],
+        "content_md5": wanted["md5"],
+        "revision": int(delta.revision) + 1,
+        "confirmed_at": seam.iso(seam.now()),
+        "expiry_hour": None,
+    }
+    try:
+        with Transaction() as transaction:
+            transaction.change(Delta(delta.key_uuid, delta.delta_uuid), Delta.setting(changes), Delta.revision == delta.revision)
+            transaction.change(VaultKey(key.tenant_id, key.key_uuid), actions, condition)
+    except TransactionFailed:
+        return False
+    delta.attribute_values.update(changes)
+    return True
 
 
 # ---- what was abandoned ----------------------------------------------------------------------------------
 def settle_abandoned(key: VaultKey) -> int:
     """See to the attempts at a key's deltas whose URLs have ended; gives how many reservations were given back."""
     over = [delta for delta in keys.rows_of(key.key_uuid) if delta.status == PENDING and delta.expires_at <= seam.timestamp()]
-    return sum(end(layout.place_of(key), delta) == EXPIRED for delta in over)
+    given_back = 0
+    for delta in over:
+        try:
+            given_back += end(key, delta) == EXPIRED
+        except DeltaNotFound:  # deleted at this moment, which gives it back as well
+            given_back += 1
+    return given_back
 
 
-def end(place: Place, delta: Delta) -> str:
+def end(key: VaultKey, delta: Delta) -> str:
     """Have a delta whose last URL has ended be stored, if it has come, or give back its reservation; gives what became of it.
 
-    Raises StorageUnavailable.
+    Raises StorageUnavailable, DeltaNotFound.
     """
-    found = place.describer.describe(place.at(delta.delta_uuid))
-    if found is not None:
-        try:
-            return str(_confirm(place, delta, found.metadata.get(ATTEMPT, ""), found).status)
-        except (AttemptMismatch, IntegrityFailed, BytesMissing):
-            _, delta = deltas.again(place.key, delta)  # not what was promised: it counts as nothing
-    return expire(place.key, delta)
+    try:
+        return str(_confirm(key, delta, None)[1].status)
+    except (NotUploaded, AttemptMismatch, IntegrityFailed):
+        key, delta = deltas.again(key, delta)  # nothing that was promised has come
+    return expire(key, delta)
 
 
 def expire(key: VaultKey, delta: Delta) -> str:

@@ -110,11 +110,11 @@ class Left:
     kept: dict[str, list[str]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
-    def add(self, place: Place, causes: Mapping[str, str]) -> None:
-        """Note what one storage has kept, and why, by delta."""
+    def add(self, folder: str, causes: Mapping[str, str]) -> None:
+        """Note what was kept in one folder, and why, by delta."""
         room = MAX_TOLD - sum(map(len, self.kept.values()))
         if causes:
-            self.kept.setdefault(place.whole(""), []).extend(islice(causes, max(0, room)))
+            self.kept.setdefault(folder, []).extend(islice(causes, max(0, room)))
             self.count += len(causes)
             self.causes = sorted({*self.causes, *causes.values()})
 
@@ -145,9 +145,9 @@ def delete(principal: Principal, delta_uuid: str) -> Left:
         key, delta = find(principal, delta_uuid)
         missing = _missing(key, delta) if missing is None else missing
         left = Left()
-        remove_copies(key, [delta_uuid], layout.copies_of(key), left)
+        stays_here = remove_copies(key, [delta_uuid], layout.copies_of(key), left)
         try:
-            _forget(key, delta)
+            _forget(key, delta, bool(stays_here))
         except TransactionFailed:
             continue
         if key.target_id is not None:
@@ -159,29 +159,40 @@ def delete(principal: Principal, delta_uuid: str) -> Left:
 
 def _missing(key: VaultKey, delta: Delta) -> list[str]:
     """The whole key of a stored delta's object if nothing is seen there, which is told: it may have been left elsewhere."""
-    place = layout.place_of(key)
+    if delta.status != STORED:
+        return []
+    try:
+        place = layout.place_of(key)
+    except StorageUnavailable:
+        return []  # deleting will tell
     with suppress(StorageUnavailable):
-        if delta.status != STORED or place.provider.stat(place.at(delta.delta_uuid)) is not None:
+        if place.provider.stat(place.at(delta.delta_uuid)) is not None:
             return []
     return [place.whole(delta.delta_uuid)]
 
 
-def remove_copies(key: VaultKey, delta_uuids: Sequence[str], storages: Iterable[str | None], left: Left) -> None:
-    """Delete the objects of deltas in these storages, and note in `left` those that stay.
+def remove_copies(key: VaultKey, delta_uuids: Sequence[str], storages: Iterable[str | None], left: Left) -> list[str]:
+    """Delete the objects of deltas in these storages, and note in `left` what a tenant's have kept; gives what the internal one has.
 
-    What the internal storage does not delete now is filed as garbage: nobody else could.
+    That only Stowage can delete, later: it is nobody else's business.
     """
+    stays_here: list[str] = []
     for storage_id in storages:
-        with suppress(StorageRemoved):  # with its record the right to touch what lies there is gone
+        try:
             place = layout.place_in(key, storage_id)
-            stayed = place.remove(delta_uuids)
-            if storage_id is not None:
-                left.add(place, stayed)
-            elif stayed:
-                layout.file_internal(key.key_uuid, stayed, seam.timestamp())
+            folder, stayed = place.whole(""), place.remove(delta_uuids)
+        except StorageRemoved:
+            continue  # with its record the right to touch what lies there is gone
+        except StorageUnavailable as error:  # its credentials cannot be opened
+            folder, stayed = f"{key.key_uuid}/", dict.fromkeys(delta_uuids, error.code)
+        if storage_id is None:
+            stays_here += stayed
+        else:
+            left.add(folder, stayed)
+    return stays_here
 
 
-def _forget(key: VaultKey, delta: Delta) -> None:
+def _forget(key: VaultKey, delta: Delta, stays_here: bool) -> None:
     """Remove a delta's row, or leave a mark, and count one less, in one; raises TransactionFailed when something has changed."""
     is_stored = delta.status == STORED
     actions = [VaultKey.revision.add(1)]
@@ -192,7 +203,7 @@ def _forget(key: VaultKey, delta: Delta) -> None:
     same = keys.is_active() & keys.points_to(key.storage_id) & _goes_to(key)
     unchanged = Delta.revision == delta.revision
     with Transaction() as transaction:
-        mark = mark_of(delta)
+        mark = mark_of(delta, stays_here)
         if mark is None:
             transaction.remove(delta, unchanged)
         else:
@@ -206,11 +217,16 @@ def _goes_to(key: VaultKey) -> Condition:
     return same
 
 
-def mark_of(delta: Delta) -> Delta | None:
-    """What stays of a deleted delta while it could come back by a URL that works; None when it cannot."""
+def mark_of(delta: Delta, stays_here: bool = False) -> Delta | None:
+    """What stays of a deleted delta while it could come back by a URL that works, or the internal storage has not let go of it.
+
+    None when neither is so.
+    """
+    now = seam.timestamp()
     ends = max((each["expires_at"] for each in delta.attempts), default=0) + LATE
-    if ends <= seam.timestamp():
+    if ends <= now and not stays_here:
         return None
+    due = int(max(ends, now))
     mark = Delta(delta.key_uuid, delta.delta_uuid, tenant_id=delta.tenant_id, status=DELETED, attempts=delta.attempts)
-    mark.created_at, mark.revision, mark.expires_at, mark.expiry_hour = delta.created_at, delta.revision + 1, ends, seam.hour(ends)
+    mark.created_at, mark.revision, mark.expires_at, mark.expiry_hour = delta.created_at, delta.revision + 1, due, seam.hour(due)
     return mark

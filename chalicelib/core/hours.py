@@ -5,12 +5,12 @@ work, so a run takes up where the last one stopped, however long ago that was.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
 from chalicelib import seam
-from chalicelib.errors import StowageError
 from chalicelib.tables.garbage import Cursor
 from chalicelib.tables.table import ConditionFailed, Item, Table, scan
 
@@ -45,12 +45,13 @@ def due(cursor: str, model: type[Table], dry_run: bool) -> Iterator[Item]:
 
 
 def later(row: Table, condition: Condition) -> None:
-    """Have a later run find a row by its `expiry_hour`, wherever the cursor is by then, if `condition` holds: it may have changed."""
+    """Have a later run find a row by its `expiry_hour`, wherever the cursor is by then, if `condition` holds: it may have gone on.
+
+    Raises Unavailable: what cannot be put off must not be passed over.
+    """
     expiry_hour: Any = type(row).get_attributes()["expiry_hour"]
-    try:
+    with suppress(ConditionFailed):
         row.change([expiry_hour.set(seam.hour(seam.timestamp() + HOUR))], condition)
-    except (ConditionFailed, StowageError):
-        return  # it went on, or the cursor will not pass this hour before the tables answer again
 
 
 def emptied(cursor: str, hour: str) -> None:

@@ -81,7 +81,8 @@ def step(job: Job) -> Step:
         return Step({"after": after, "left": asdict(left)}, int(job.done), int(job.done), finished=True)
     there = [row for row in rows if row.status != DELETED]
     storages = [each for each in layout.copies_of(key) if each is None or not job.task["internal_only"]]
-    deltas.remove_copies(key, [row.delta_uuid for row in there], storages, left)
+    stays_here = deltas.remove_copies(key, [row.delta_uuid for row in there], storages, left)
+    layout.file_internal(key.key_uuid, stays_here, seam.timestamp())
     write_all([write for row in there for write in _forgetting(row)])
     done = int(job.done) + len(there)
     return Step({"after": rows[-1].delta_uuid, "left": asdict(left)}, done, max(done, int(key.stored)))

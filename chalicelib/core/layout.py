@@ -77,7 +77,8 @@ class Place:
     @property
     def unkept(self) -> frozenset[Promise]:
         """What an upload is held to by Stowage, as this storage does not."""
-        return frozenset({Promise.NEW, Promise.MD5}) - self.presigner.holds
+        holds = self.provider.holds if isinstance(self.provider, Presigner) else frozenset()
+        return frozenset({Promise.NEW, Promise.MD5}) - holds
 
     @property
     def weakness(self) -> str | None:

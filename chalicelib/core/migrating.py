@@ -140,7 +140,7 @@ def _is_proven(target: Place, delta: Delta) -> bool:
 def _is_gone(job: Job, delta: Delta) -> bool:
     """Whether a delta was deleted since it was read, or is about to be with its key."""
     key, now = read_together((VaultKey, job.tenant_id, delta.key_uuid), (Delta, delta.key_uuid, delta.delta_uuid))
-    return now is None or now.status != STORED or key is None or key.status != ACTIVE or key.job_id != job.job_id
+    return now is None or now.status != STORED or key is None or key.status != ACTIVE
 
 
 def _flip(job: Job, key: VaultKey) -> Step:

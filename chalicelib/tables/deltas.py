@@ -6,7 +6,7 @@
 So all that a key has is one consistent query, in the order in which it came: ids of deltas are UUIDs of version 7.
 
 `status`       `pending` until an upload is confirmed, then `stored`; `expired` when no URL works any more and nothing came; `deleted`
-               while a URL still works by which it could come back
+               as long as something of it may lie where only the cleanup deletes it
 `attempts`     the uploads that were begun, newest last: `attempt`, `size`, `md5` in base64, `storage_id`, `expires_at` (epoch seconds)
 `attempt`      the one whose bytes are the delta, with its `size_bytes` and `content_md5`
 `claims`       sections that are taken: `claim_id`, `start`, `length`, `claimed_by`, `created_at`

@@ -8,7 +8,8 @@
 `deltas`        those that are there, of `size_bytes` in all
 `uploads_…`, `downloads_…`   how many there were in the day and the month that they name, UTC (`core/quotas.py`)
 `job_id`        the job that moves or deletes the key; `target_id` the storage that it is moved to, until it points there
-`moved_from`    the storage that it pointed to when it was pointed elsewhere by hand, `internal` or an id
+`moved_from`    the storage that it pointed to when it was pointed elsewhere by hand, `internal` or an id; `internal` also when it was moved
+                from there by a job, until what lies there is filed as garbage
 """
 
 from typing import ClassVar

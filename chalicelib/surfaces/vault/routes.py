@@ -178,7 +178,7 @@ ROUTES = (
         "Have a delta be stored that was uploaded",
         {200: _MODELS + "Delta"},
         body=_MODELS + "ConfirmDelta",
-        errors=(DeltaNotFound, NotUploaded, AttemptMismatch, IntegrityFailed, LimitReached, CannotPresign, KeyTooLong, *_ASKED),
+        errors=(DeltaNotFound, NotUploaded, AttemptMismatch, IntegrityFailed, LimitReached, CannotPresign, *_ASKED),
     ),
     Route(
         "GET",
