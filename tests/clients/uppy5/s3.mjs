@@ -5,12 +5,14 @@ import { outcome } from '../pages/outcome.mjs'
 
 window.upload = (file, told) => {
   const uppy = new Uppy()
-  uppy.use(AwsS3, stowage(told))
+  const stored = [] // Uppy forgets a part once it is stored, and asks for it when it goes on after a pause
+  uppy.on('s3-multipart:part-uploaded', (_, part) => stored.push(part))
+  uppy.use(AwsS3, stowage(told, stored))
   return outcome(uppy, file, told)
 }
 
 // What an application has of Stowage's:
-function stowage({ api, key, bucket }) {
+function stowage({ api, key, bucket }, stored) {
   const parts = (size) => Math.max(1, Math.ceil(size / (16 * 1024 * 1024)))
   const ask = async (method, path, body) => {
     const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' }
@@ -29,7 +31,7 @@ function stowage({ api, key, bucket }) {
       const { parts } = await ask('GET', `${uploadId}/parts?from=${partNumber}&count=1`)
       return { url: parts[0].url }
     },
-    listParts: async () => [], // parts that Uppy does not know of are put again
+    listParts: async () => stored,
     async completeMultipartUpload(file, { uploadId, parts }) {
       await ask('POST', `${uploadId}/confirm`, { parts: parts.map(({ PartNumber, ETag }) => ({ number: PartNumber, etag: ETag })) })
       return { location: `${api}/storage/object/${bucket}/${file.name}` }
