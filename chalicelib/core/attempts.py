@@ -40,7 +40,7 @@ from chalicelib.observability import logger
 from chalicelib.providers import METADATA, Described, Promise
 from chalicelib.tables.deltas import DELETED, EXPIRED, PENDING, STORED, Delta, DeltaPointer
 from chalicelib.tables.keys import INTERNAL, VaultKey
-from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together, tries
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
 
 MAX_BYTES = 10 << 20  # seed 000: 10 MiB, everywhere
 MD5_BYTES = 16
@@ -218,7 +218,7 @@ def _may_be_needed(delta: Delta) -> bool:
 
     A key never comes back to internal storage: what is not stored there by the time that it points elsewhere never will be.
     """
-    key, now = read_together((VaultKey, delta.tenant_id, delta.key_uuid), (Delta, delta.key_uuid, delta.delta_uuid))
+    key, now = deltas.as_they_stand(delta.tenant_id, delta.key_uuid, delta.delta_uuid)
     if key is None or now is None:
         return False
     return key.storage_id is None or (now.status == STORED and key.moved_from == INTERNAL)

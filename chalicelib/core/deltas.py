@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pynamodb.expressions.condition import Condition
-
 from chalicelib import seam
 from chalicelib.access.principals import Principal
 from chalicelib.core import keys, layout, names, quotas
@@ -33,10 +31,16 @@ def find(principal: Principal, delta_uuid: str) -> tuple[VaultKey, Delta]:
     keys.require_entry(principal)
     pointer = DeltaPointer.read(delta_uuid, DeltaPointer.ITEM) if names.is_uuid(delta_uuid) else None
     if pointer is not None:
-        key, delta = read_together((VaultKey, principal.tenant_id, pointer.key_uuid), (Delta, pointer.key_uuid, delta_uuid))
+        key, delta = as_they_stand(principal.tenant_id, pointer.key_uuid, delta_uuid)
         if key is not None and delta is not None and keys.is_visible(principal, key) and delta.status != DELETED:
             return key, delta
     raise not_found(delta_uuid)
+
+
+def as_they_stand(tenant_id: str, key_uuid: str, delta_uuid: str) -> tuple[VaultKey | None, Delta | None]:
+    """A key and one of its deltas, whoever asks; None for what is not there."""
+    key, delta = read_together((VaultKey, tenant_id, key_uuid), (Delta, key_uuid, delta_uuid))
+    return key, delta
 
 
 def find_stored(principal: Principal, delta_uuid: str) -> tuple[VaultKey, Delta]:
@@ -53,7 +57,7 @@ def not_found(delta_uuid: str) -> DeltaNotFound:
 
 def again(key: VaultKey, delta: Delta) -> tuple[VaultKey, Delta]:
     """Both as they stand by now; raises DeltaNotFound when one is gone."""
-    now, there = read_together((VaultKey, key.tenant_id, key.key_uuid), (Delta, delta.key_uuid, delta.delta_uuid))
+    now, there = as_they_stand(key.tenant_id, key.key_uuid, delta.delta_uuid)
     if now is None or now.status != ACTIVE or there is None or there.status == DELETED:
         raise not_found(delta.delta_uuid)
     return now, there
@@ -200,7 +204,7 @@ def _forget(key: VaultKey, delta: Delta, stays_here: bool) -> None:
         actions.append(VaultKey.stored.add(-1))
     if is_stored:
         actions += [VaultKey.deltas.add(-1), VaultKey.size_bytes.add(-int(delta.size_bytes))]
-    same = keys.is_active() & keys.points_to(key.storage_id) & _goes_to(key)
+    same = keys.is_active() & keys.points_to(key.storage_id) & keys.goes_to(key.target_id)
     unchanged = Delta.revision == delta.revision
     with Transaction() as transaction:
         mark = mark_of(delta, stays_here)
@@ -210,11 +214,6 @@ def _forget(key: VaultKey, delta: Delta, stays_here: bool) -> None:
             transaction.put(mark, unchanged)
         transaction.remove(DeltaPointer(delta.delta_uuid), DeltaPointer.key_uuid == key.key_uuid)
         transaction.change(VaultKey(key.tenant_id, key.key_uuid), actions, same)
-
-
-def _goes_to(key: VaultKey) -> Condition:
-    same: Condition = VaultKey.target_id.does_not_exist() if key.target_id is None else VaultKey.target_id == key.target_id
-    return same
 
 
 def mark_of(delta: Delta, stays_here: bool = False) -> Delta | None:

@@ -21,7 +21,6 @@ from chalicelib.tables.deltas import STORED, Delta
 from chalicelib.tables.keys import ACTIVE, INTERNAL, VaultKey
 from chalicelib.tables.table import Item, Transaction, TransactionFailed, tries
 
-MAX_NAME = 255
 MAX_PAGE = 1000
 # So that limits a key are limits a user.
 MAX_KEYS_OF_USER = 100
@@ -117,15 +116,23 @@ def is_active() -> Condition:
 
 def points_to(storage_id: str | None) -> Condition:
     """That a key's deltas lie in this storage."""
-    condition: Condition = VaultKey.storage_id.does_not_exist() if storage_id is None else VaultKey.storage_id == storage_id
-    return condition
+    return _is(VaultKey.storage_id, storage_id)
+
+
+def goes_to(storage_id: str | None) -> Condition:
+    """That a key is being moved to this storage, None: to none."""
+    return _is(VaultKey.target_id, storage_id)
 
 
 def is_unchanged(key: VaultKey) -> Condition:
     """That what a migration would copy is what it was, and no job has begun."""
-    same_job: Condition = VaultKey.job_id.does_not_exist() if key.job_id is None else VaultKey.job_id == key.job_id
-    unchanged: Condition = is_active() & same_job & (VaultKey.revision == key.revision)
+    unchanged: Condition = is_active() & _is(VaultKey.job_id, key.job_id) & (VaultKey.revision == key.revision)
     return unchanged
+
+
+def _is(attribute: Any, value: str | None) -> Condition:
+    condition: Condition = attribute.does_not_exist() if value is None else attribute == value
+    return condition
 
 
 # ---- making and changing ---------------------------------------------------------------------------------
@@ -138,7 +145,7 @@ def create(principal: Principal, name: str, storage_id: str | None) -> VaultKey:
     _require_room(principal)
     now = seam.iso(seam.now())
     key = VaultKey(principal.tenant_id, seam.new_timed_uuid(), storage_id=storage_id, created_at=now, updated_at=now)
-    key.name, key.owner_id, key.owner_key = _checked(name), principal.uid, _owner_key(principal)
+    key.name, key.owner_id, key.owner_key = names.check_title(name), principal.uid, _owner_key(principal)
     revision = _require_usable(principal, key, storage_id)
     for _ in tries("the storage is being changed; try again shortly"):
         try:
@@ -159,12 +166,6 @@ def _require_room(principal: Principal) -> None:
     """Raise for a user who has enough keys, by an index that follows writes by moments."""
     if not principal.is_service and sum(1 for _ in _items_of(principal, None, ProjectionExpression="key_uuid")) >= MAX_KEYS_OF_USER:
         raise InvalidRequest(f"a user has at most {MAX_KEYS_OF_USER} keys; delete one that is not used")
-
-
-def _checked(name: str) -> str:
-    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
-        raise InvalidRequest(f"name: 1 to {MAX_NAME} characters that can be printed", field="name")
-    return name
 
 
 def _require_usable(principal: Principal, key: VaultKey, storage_id: str | None) -> int | None:
@@ -191,7 +192,7 @@ def edit(principal: Principal, key_uuid: str, changes: Mapping[str, str | None])
     """
     name, storage_id = changes.get("name"), changes.get("storage_id")
     if name is not None:
-        _checked(name)
+        names.check_title(name)
     if "storage_id" in changes and storage_id is None:
         raise InvalidRequest(BACK_TO_INTERNAL, field="storage_uuid")
     for _ in tries(f"key {key_uuid} is being used; try again shortly"):

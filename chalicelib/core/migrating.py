@@ -15,7 +15,7 @@ from itertools import islice
 
 from chalicelib import seam
 from chalicelib.access.principals import Principal
-from chalicelib.core import jobs, keeping, keys, layout
+from chalicelib.core import deltas, jobs, keeping, keys, layout
 from chalicelib.core.deltas import CONTENT_TYPE
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.core.layout import Place
@@ -23,7 +23,7 @@ from chalicelib.errors import BytesMissing, StorageRemoved, Unavailable, UploadS
 from chalicelib.tables.deltas import STORED, Delta
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.keys import ACTIVE, INTERNAL, VaultKey
-from chalicelib.tables.table import Transaction, TransactionFailed, read_together, tries
+from chalicelib.tables.table import Transaction, TransactionFailed, tries
 
 JOB = "key.migrate"
 BATCH = 25
@@ -115,7 +115,7 @@ def _carry(job: Job, key: VaultKey, target: Place, delta: Delta) -> None:
     try:
         body = source.provider.read(source.at(delta.delta_uuid), 0, int(delta.size_bytes))
     except BytesMissing:
-        if _is_gone(job, delta):
+        if _is_gone(delta):
             return
         # It may be on its way out: the object goes before the row. Asked for again and again, it is missing.
         raise Unavailable(f"nothing whole lies at {source.whole(delta.delta_uuid)}; the key stays where it is") from None
@@ -124,7 +124,7 @@ def _carry(job: Job, key: VaultKey, target: Place, delta: Delta) -> None:
     target.provider.put(target.at(delta.delta_uuid), body, CONTENT_TYPE)
     if not _is_proven(target, delta):
         raise Unavailable("the storage does not give back what was stored there")
-    if _is_gone(job, delta):
+    if _is_gone(delta):
         target.remove([delta.delta_uuid])
 
 
@@ -137,9 +137,9 @@ def _is_proven(target: Place, delta: Delta) -> bool:
     return target.md5_of(delta.delta_uuid, found.size) == delta.content_md5 if is_it is None else is_it
 
 
-def _is_gone(job: Job, delta: Delta) -> bool:
+def _is_gone(delta: Delta) -> bool:
     """Whether a delta was deleted since it was read, or is about to be with its key."""
-    key, now = read_together((VaultKey, job.tenant_id, delta.key_uuid), (Delta, delta.key_uuid, delta.delta_uuid))
+    key, now = deltas.as_they_stand(delta.tenant_id, delta.key_uuid, delta.delta_uuid)
     return now is None or now.status != STORED or key is None or key.status != ACTIVE
 
 
@@ -188,12 +188,10 @@ def _let_go(job: Job, ends: bool) -> None:
         if key is None or key.job_id != job.job_id or key.status != ACTIVE:
             return  # another has it by now, or its end counts it out
         free = {"job_id": None, "target_id": None} | ({"moved_from": None} if ends else {})
-        same_target = VaultKey.target_id.does_not_exist() if key.target_id is None else VaultKey.target_id == key.target_id
+        ours = (VaultKey.job_id == job.job_id) & keys.goes_to(key.target_id)
         try:
             with Transaction() as transaction:
-                transaction.change(
-                    VaultKey(key.tenant_id, key.key_uuid), VaultKey.setting(free), (VaultKey.job_id == job.job_id) & same_target
-                )
+                transaction.change(VaultKey(key.tenant_id, key.key_uuid), VaultKey.setting(free), ours)
                 if key.target_id not in (None, key.storage_id):
                     keeping.refer(transaction, key.tenant_id, str(key.target_id), "keys", -1)
                 if ends:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from chalicelib.errors import InvalidName, KeyTooLong
+from chalicelib.errors import InvalidName, InvalidRequest, KeyTooLong
 
 CONTAINER = "objects"
 STAGING = "uploads"
@@ -21,6 +21,7 @@ DIRECT = ".direct"
 MAX_NAME_BYTES = 700
 MAX_SEGMENT_BYTES = 200
 MAX_BUCKET_CHARACTERS = 100
+MAX_TITLE_CHARACTERS = 255
 # A static route lies beside `/storage/object/{bucket}`, and API Gateway prefers it (tests hold the two together).
 RESERVED_BUCKETS = frozenset({"move", "copy"})
 
@@ -93,6 +94,13 @@ def _check_segment(segment: str) -> None:
         raise InvalidName("no part of a name ends in a dot or a space")
     if len(segment.encode()) > MAX_SEGMENT_BYTES:
         raise InvalidName(f"no part of a name is longer than {MAX_SEGMENT_BYTES} bytes of UTF-8")
+
+
+def check_title(name: str) -> str:
+    """`name`, or InvalidRequest if people could not tell it from others: what is not addressed by its name may have any that is seen."""
+    if not name.strip() or len(name) > MAX_TITLE_CHARACTERS or not name.isprintable():
+        raise InvalidRequest(f"name: 1 to {MAX_TITLE_CHARACTERS} characters that can be printed", field="name")
+    return name
 
 
 def check_prefix(prefix: str) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from chalicelib import aws, outbound
+from chalicelib.core import names
 from chalicelib.errors import InvalidRequest, StorageUnavailable
 from chalicelib.providers.catalogue import AUTO, FILES, KINDS, SPEAKS_AZURE, SPEAKS_FTP, SPEAKS_S3, SPEAKS_SFTP, Connection
 
 VAULT, BACKUPS = "vault", "backups"
-MAX_NAME = 255
 MAX_PREFIX = 1024
 MAX_SECRET = 512
 MAX_PRIVATE_KEY = 16_384
@@ -75,9 +75,7 @@ def check_name(surface: str, name: str) -> str:
     """The name of a storage; raises InvalidRequest."""
     if surface == VAULT and not _NAME.fullmatch(name):
         raise InvalidRequest("name: letters, digits, '.', '_' and '-' alone", field="name")
-    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
-        raise InvalidRequest(f"name: 1 to {MAX_NAME} characters that can be printed", field="name")
-    return name
+    return names.check_title(name)
 
 
 @lru_cache(maxsize=1)

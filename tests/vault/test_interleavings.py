@@ -326,7 +326,7 @@ def test_a_copy_that_lands_while_its_delta_is_deleted_does_not_stay(own: Vault, 
 
     def land() -> None:
         other.overwrite(begun, BODY)
-        assert not migrating._is_gone(job, row)
+        assert not migrating._is_gone(row)
 
     once_before(monkeypatch, deltas, "_forget", land)
     assert own.delete(begun).status == 200
@@ -342,7 +342,7 @@ def test_a_copy_that_lands_while_its_key_is_deleted_is_taken_away_by_the_migrati
     assert job is not None
     assert row is not None
     gone = []
-    once_before(monkeypatch, deltas, "mark_of", lambda: gone.append(migrating._is_gone(job, row)))
+    once_before(monkeypatch, deltas, "mark_of", lambda: gone.append(migrating._is_gone(row)))
     assert own.client("POST", "/keys/delete", {"key_uuid": key_uuid}).status == 200
     assert gone == [True]
 
