@@ -84,6 +84,10 @@ class StorageNotFound(StowageError):
     code, status = "StorageNotFound", 404
 
 
+class FolderNotFound(StowageError):
+    code, status = "FolderNotFound", 404
+
+
 class JobNotFound(StowageError):
     code, status = "JobNotFound", 404
 
@@ -137,6 +141,16 @@ class BucketNotEmpty(StowageError):
 
 class BucketFixed(StowageError):
     code, status = "BucketFixed", 409
+
+
+class BucketReserved(StowageError):
+    """The bucket of a tenant's files comes and goes with the tenant, and stays private."""
+
+    code, status = "BucketReserved", 409
+
+
+class FolderExists(StowageError):
+    code, status = "FolderExists", 409
 
 
 class ObjectExists(StowageError):
@@ -233,6 +247,12 @@ class ProbeFailed(StowageError):
     """A storage could not be used as it was described: `details` have the step, a stable cause and a hint."""
 
     code, status = "ProbeFailed", 422
+
+
+class ImportFailed(StowageError):
+    """A URL could not be fetched: `message` says what its server did."""
+
+    code, status = "ImportFailed", 422
 
 
 class UnprocessableImage(StowageError):

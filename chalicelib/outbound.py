@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from threading import Lock, Thread, Timer
 from typing import Any
+from urllib.parse import urljoin
 
 import urllib3.connection
 import urllib3.exceptions
@@ -36,7 +37,8 @@ WHOLE_TIMEOUT = 8.0
 RESOLVE_TIMEOUT = 5.0
 # Of a name's addresses, so that one with many dead ones does not outlast the function.
 ADDRESSES_TRIED = 2
-HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "Connection": "close", "User-Agent": "stowage"}
+REDIRECTING = frozenset({301, 302, 303, 307, 308})
+HEADERS = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "stowage"}
 
 # IANA's registry of special-purpose addresses, multicast, and what clouds answer their guests at.
 # https://www.iana.org/assignments/iana-ipv4-special-registry
@@ -146,17 +148,81 @@ def fetch(url: str, max_bytes: int) -> bytes:
     connection = _connection(parsed)
     with within(WHOLE_TIMEOUT) as deadline:
         try:
-            connection.connect()
-            connection.timeout = READ_TIMEOUT
-            connection.request("GET", parsed.request_uri, headers=HEADERS, preload_content=False, decode_content=False)
-            body = _body(connection.getresponse(), max_bytes)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            raise Unreachable(f"{parsed.host} does not answer as it should: {type(error).__name__}") from error
+            with _told_of(str(parsed.host)):
+                body = _body(_asked(parsed, connection, "application/json"), max_bytes)
         finally:
             connection.close()
         if deadline.passed:  # what ends with its connection looks whole
             raise Unreachable(f"{parsed.host} takes too long")
     return body
+
+
+class Response:
+    """An answer whose bytes are still to come. `length` is what was announced, None where nothing was."""
+
+    def __init__(self, host: str, answer: Any, deadline: "Deadline | None") -> None:
+        self._host = host
+        self._answer = answer
+        self._deadline = deadline
+        announced = answer.headers.get("Content-Length", "")
+        self.length = int(announced) if announced.isascii() and announced.isdigit() and len(announced) <= 18 else None
+        self.content_type: str = answer.headers.get("Content-Type") or ""
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """The bytes, in pieces of `size`; the last may be shorter. Raises Unreachable when they do not come to their end."""
+        while piece := self._whole(size):
+            yield piece
+        if self._deadline is not None and self._deadline.passed:  # what ends with its connection looks whole
+            raise Unreachable(f"{self._host} takes too long")
+
+    def _whole(self, size: int) -> bytes:
+        parts, missing = [], size
+        with _told_of(self._host):
+            while missing and (part := self._answer.read(missing)):
+                parts.append(part)
+                missing -= len(part)
+        return b"".join(parts)
+
+
+@contextmanager
+def following(url: str, redirects: int) -> Iterator[Response]:
+    """What a GET of `url` answers, if that is 200, after so many redirects at most, each of which is judged like the first.
+
+    Raises Refused for an address that may not be asked, Unreachable for everything else.
+    """
+    for _ in range(redirects + 1):
+        parsed = _parsed(url)
+        connection = _connection(parsed)
+        try:
+            answer = _asked(parsed, connection, "*/*")
+            target = answer.headers.get("Location") if answer.status in REDIRECTING else None
+            if target is None:
+                if answer.status != 200:
+                    raise Unreachable(f"{parsed.host} answers {answer.status}")
+                yield Response(str(parsed.host), answer, _present.get())
+                return
+            url = urljoin(url, target)
+        finally:
+            connection.close()
+    raise Refused(f"it redirects more than {redirects} times")
+
+
+def _asked(url: Url, connection: Any, accept: str) -> Any:
+    with _told_of(str(url.host)):
+        connection.connect()
+        connection.timeout = READ_TIMEOUT
+        headers = HEADERS | {"Accept": accept}
+        connection.request("GET", url.request_uri, headers=headers, preload_content=False, decode_content=False)
+        return connection.getresponse()
+
+
+@contextmanager
+def _told_of(host: str) -> Iterator[None]:
+    """Say of whatever goes wrong on a connection that its host does not answer."""
+    try:
+        yield
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+        raise Unreachable(f"{host} does not answer as it should: {type(error).__name__}") from error
 
 
 def _body(response: Any, max_bytes: int) -> bytes:

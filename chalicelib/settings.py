@@ -22,6 +22,7 @@ ALL_KINDS = (
 )
 USUAL_KINDS = ALL_KINDS[:6]
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
+URLS = ("http://", "https://")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -85,6 +86,12 @@ class Settings:
     """New transforms that a tenant may ask for in a minute, and at once."""
     probes_per_minute: int = 30
     """Connectivity tests that a tenant may ask for in a minute, and at once."""
+    imports_per_minute: int = 30
+    """Files that a tenant may have fetched from URLs in a minute, and at once."""
+    auth_secret: str = ""
+    """What tokens in URLs of files are signed under; another one ends them all. Empty: a key derived from the master key."""
+    public_base_url: str = ""
+    """The origin that shows what lies below `public/` in the internal storage. Empty: nothing of files is public."""
     jobs_queue: str = ""
     """URL of the queue that wakes the job worker."""
     event_bus: str = ""
@@ -115,12 +122,17 @@ class Settings:
         unknown = [kind for kind in self.enabled_kinds if kind not in ALL_KINDS]
         if unknown:
             raise SettingsError(f"STOWAGE_ENABLED_PROVIDERS names {unknown[0]!r}; use all, or some of: {', '.join(ALL_KINDS)}")
-        if not all(host and url.startswith(("http://", "https://")) for host, url in self.overrides.items()):
+        if self.public_base_url and not self.public_base_url.startswith(URLS):
+            raise SettingsError("STOWAGE_PUBLIC_BASE_URL is an absolute URL, such as https://img.example.com")
+        if not all(host and url.startswith(URLS) for host, url in self.overrides.items()):
             raise SettingsError("STOWAGE_ENDPOINT_OVERRIDES holds pairs such as s3.us-east-1.amazonaws.com=http://127.0.0.1:9000")
         if self.log_level not in LOG_LEVELS:
             raise SettingsError(f"STOWAGE_LOG_LEVEL is {self.log_level!r}; use one of: {', '.join(LOG_LEVELS)}")
-        if self.transforms_per_minute < 1 or self.probes_per_minute < 1:
-            raise SettingsError("STOWAGE_TRANSFORMS_PER_MINUTE and STOWAGE_PROBES_PER_MINUTE are at least 1")
+        if min(self.transforms_per_minute, self.probes_per_minute, self.imports_per_minute) < 1:
+            raise SettingsError("STOWAGE_TRANSFORMS_PER_MINUTE, STOWAGE_PROBES_PER_MINUTE and STOWAGE_IMPORTS_PER_MINUTE are at least 1")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
         if self.max_transform_size > TRANSFORM_LIMIT:
             raise SettingsError(f"STOWAGE_MAX_TRANSFORM_SIZE is at most {TRANSFORM_LIMIT}: the image function holds it beside its pixels")
         if not 0 < self.max_body <= GATEWAY_LIMIT:

@@ -1,23 +1,27 @@
 """From the credentials of a request to its principal.
 
 `Authorization: Bearer <key or token>` or `apikey: <key>`. Both present: the key names the tenant and the
-token the user, and two different tenants are refused. Neither: nobody, in the default tenant if there is one.
-Keys are looked up by their SHA-256, so nothing is compared that timing could betray.
+token the user, and two different tenants are refused. Neither: who a session's cookie names, where one is taken, else nobody, in the
+default tenant if there is one. Keys and sessions are looked up by their SHA-256, so nothing is compared that timing could betray.
 """
 
 import hashlib
 from collections.abc import Mapping
 
+from chalicelib import seam
 from chalicelib.access import tokens
 from chalicelib.access.cache import MinuteCache
 from chalicelib.access.principals import Principal, Role
 from chalicelib.errors import ObjectNotFound, Unauthorized
 from chalicelib.settings import settings
-from chalicelib.tables.tenants import ApiKey, Tenant
+from chalicelib.tables.tenants import ApiKey, Session, Tenant
 
 MAX_KEY_CHARACTERS = 256
 
+COOKIE = "stowage_session"
+
 _keys: MinuteCache[Principal] = MinuteCache()
+_sessions: MinuteCache[Session] = MinuteCache()
 _tenants: MinuteCache[bool] = MinuteCache()
 
 
@@ -26,8 +30,16 @@ def key_hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def authenticate(headers: Mapping[str, str]) -> Principal:
-    """Who sent a request with these (lower-case) headers; raises Unauthorized for a credential that is not valid."""
+def session_hash(cookie: str) -> str:
+    """What is stored of a session's cookie."""
+    return Session.PREFIX + hashlib.sha256(cookie.encode()).hexdigest()
+
+
+def authenticate(headers: Mapping[str, str], cookie: str = "") -> Principal:
+    """Who sent a request with these (lower-case) headers, and the cookie of a session where one is taken.
+
+    Raises Unauthorized for a credential that is not valid.
+    """
     bearer, api_key = _bearer(headers), headers.get("apikey", "").strip()
     if bearer and api_key:
         by_key, by_bearer = _principal_of_key(api_key), _principal_of(bearer)
@@ -36,6 +48,8 @@ def authenticate(headers: Mapping[str, str]) -> Principal:
         return by_bearer
     if bearer or api_key:
         return _principal_of(bearer or api_key)
+    if cookie:
+        return _principal_of_session(cookie)
     tenant_id = settings().default_tenant
     if not tenant_id:
         raise Unauthorized("send an API key or a token as `Authorization: Bearer …`")
@@ -46,6 +60,23 @@ def require_tenant(tenant_id: str) -> None:
     """Raise what a missing object would, unless the tenant exists: what it made public or signed ends with it."""
     if not _tenants.get(tenant_id, lambda: Tenant.read(tenant_id) is not None or None):
         raise ObjectNotFound("there is no such object")
+
+
+def forget_session(cookie: str) -> None:
+    """Have this process look for a session again; others do so within a minute."""
+    _sessions.forget(session_hash(cookie))
+
+
+def _principal_of_session(cookie: str) -> Principal:
+    digest = session_hash(cookie)
+    known = _sessions.get(digest, lambda: Session.read(digest)) if len(cookie) <= MAX_KEY_CHARACTERS else None
+    if known is None or known.expires_at <= seam.timestamp():
+        raise Unauthorized("the session has ended; sign in again")
+    try:
+        require_tenant(known.of_tenant)
+    except ObjectNotFound:
+        raise Unauthorized("the session has ended; sign in again") from None
+    return Principal(Role.USER, known.of_tenant, known.claims)
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

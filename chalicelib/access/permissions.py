@@ -15,7 +15,7 @@ from chalicelib import seam
 from chalicelib.access.cache import MinuteCache
 from chalicelib.access.principals import Permission, Principal, Role
 from chalicelib.errors import BucketNotFound, Forbidden, ObjectNotFound, StowageError, Unauthorized
-from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.buckets import FILES, Bucket
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.policies import StoredPolicy
 
@@ -63,7 +63,7 @@ def _policies_for(bucket: Bucket, operation: Operation) -> "list[Policy]":
 # ---- decisions -----------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a principal may do in a bucket by one operation: everything, or what its policies hold for (none: nothing)."""
+    """What a principal may do in a bucket by one operation: everything, or what the policies that may hold for it do (none: nothing)."""
 
     principal: Principal
     uid: str | None
@@ -98,7 +98,11 @@ def grant(principal: Principal, operation: Operation, bucket: Bucket) -> Grant:
     """What the principal may do in a bucket by `operation`."""
     if principal.is_service or (operation is Operation.SELECT and bucket.public):
         return Grant(principal, None, True, ())
-    return Grant(principal, principal.uid, False, tuple(_policies_for(bucket, operation)))
+    uid, policies = principal.uid, _policies_for(bucket, operation)
+    if policies:
+        anybody = scope_of(principal, uid, {})
+        policies = [policy for policy in policies if policy.may_hold(anybody)]
+    return Grant(principal, uid, False, tuple(policies))
 
 
 def columns_of(row: StoredObject) -> Columns:
@@ -159,7 +163,7 @@ def bucket_not_found(bucket_name: str) -> BucketNotFound:
 
 
 def object_not_found(bucket_name: str, name: str) -> ObjectNotFound:
-    return ObjectNotFound(f"there is no object {name} in bucket {bucket_name}")
+    return ObjectNotFound(f"there is no file {name}" if bucket_name == FILES else f"there is no object {name} in bucket {bucket_name}")
 
 
 def _forbidden(operation: Operation, bucket_name: str) -> Forbidden:

@@ -9,10 +9,10 @@ from chalicelib.access.permissions import bucket_not_found, require_service, sto
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import content, jobs, keeping, names
 from chalicelib.core.jobs import Step
-from chalicelib.errors import BucketExists, BucketNotEmpty, BucketNotFound, InvalidRequest, StorageNotFound, Unavailable
+from chalicelib.errors import BucketExists, BucketNotEmpty, BucketNotFound, BucketReserved, InvalidRequest, StorageNotFound, Unavailable
 from chalicelib.images.options import check_presets
 from chalicelib.settings import settings
-from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.buckets import FILES, Bucket
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.policies import StoredPolicy
@@ -40,6 +40,13 @@ class BucketSettings:
     allowed_mime_types: list[str] | None = None
     transforms: str | None = None
     transform_presets: dict[str, dict[str, str]] | None = None
+
+
+def files_of(tenant_id: str) -> Bucket:
+    """The bucket of a new tenant's files, which is not stored yet."""
+    now = seam.iso(seam.now())
+    chosen = BucketSettings()
+    return Bucket(tenant_id, FILES, bucket_id=seam.new_uuid(), revision=1, visibility=chosen.visibility, created_at=now, updated_at=now)
 
 
 def check_settings(chosen: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +126,13 @@ def _put_new(bucket: Bucket, revision: int | None) -> None:
 
 
 def all_of(tenant_id: str) -> list[Bucket]:
-    """Every bucket of a tenant, by name."""
+    """Every bucket of a tenant, by name, that of its files included."""
     return Bucket.all_of(tenant_id)
+
+
+def made_by(tenant_id: str) -> list[Bucket]:
+    """Every bucket that a tenant has made, by name."""
+    return [bucket for bucket in all_of(tenant_id) if bucket.name != FILES]
 
 
 def get(tenant_id: str, name: str) -> Bucket:
@@ -176,6 +188,8 @@ def remember(bucket: Bucket) -> None:
 def change(tenant_id: str, name: str, changes: dict[str, Any]) -> Bucket:
     """Set the given settings of a bucket and leave the others; raises BucketNotFound, InvalidRequest."""
     chosen = check_settings(changes)
+    if name == FILES and chosen.get("visibility", "private") != "private":
+        raise BucketReserved("the bucket of files stays private; a file's acl opens its pictures")
     for _ in tries(f"bucket {name} is being changed by too many at once; try again shortly"):
         bucket = get(tenant_id, name)
         actions = [
@@ -193,7 +207,14 @@ def change(tenant_id: str, name: str, changes: dict[str, Any]) -> Bucket:
 
 
 def delete(principal: Principal, name: str, if_empty: bool) -> Job:
-    """Free the name at once and leave rows and bytes to the job that is given back.
+    """Free the name at once and leave rows and bytes to the job that is given back; raises BucketReserved, and what `end` raises."""
+    if name == FILES:
+        raise BucketReserved("the bucket of files ends with its tenant; delete the files in it instead")
+    return end(principal, name, if_empty)
+
+
+def end(principal: Principal, name: str, if_empty: bool = False) -> Job:
+    """The same for any bucket.
 
     The row goes and the job comes in one transaction: killed right after it, the job is found and woken by
     the hourly cleanup. Raises BucketNotFound, and BucketNotEmpty when `if_empty` and it is not: a look beforehand,

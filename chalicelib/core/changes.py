@@ -3,7 +3,7 @@
 Fed by the stream of the objects table, which repeats records and reorders them between objects, so filing is
 idempotent and events can be told apart; counters are added to and so only approximate. The order matters:
 what must not be lost comes first, and a batch that fails part-way is delivered again whole.
-No provider is called here.
+No provider is called here: what was published of a file is withdrawn by a job.
 """
 
 from collections import defaultdict
@@ -14,10 +14,11 @@ from typing import Any
 from pynamodb.expressions.condition import Condition
 
 from chalicelib import seam
-from chalicelib.core import events, garbage
+from chalicelib.core import events, garbage, publishing
 from chalicelib.core.events import Event
 from chalicelib.observability import logger
 from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.folders import Folder
 from chalicelib.tables.garbage import Garbage
 from chalicelib.tables.objects import Placement, StoredObject, UsedToken
 from chalicelib.tables.storages import Storage
@@ -39,6 +40,8 @@ def consume(records: Iterable[Record]) -> None:
     """Do everything that a batch of stream records calls for; raises when it must be delivered again."""
     changes = [change for record in records if (change := _change(record))]
     garbage.file_all([entry for change in changes if (entry := _superseded(change))])
+    for change in changes:
+        publishing.withdraw(change.before, change.after)
     events.publish([event for change in changes if (event := _event(change))])
     _count(changes)
 
@@ -88,13 +91,17 @@ class _Counted:
 def _count(changes: list[Change]) -> None:
     buckets: dict[tuple[str, str], _Counted] = defaultdict(_Counted)
     storages: dict[tuple[str, str], _Counted] = defaultdict(_Counted)
+    folders: dict[tuple[str, str], _Counted] = defaultdict(_Counted)
     for change in changes:
         for row, sign in ((change.before, -1), (change.after, 1)):
             if row is None:
                 continue
             counted = [buckets[row.partition, row.bucket]]
+            tenant_id = row.partition.partition("#")[0]
             if row.storage_id is not None:
-                counted.append(storages[row.partition.partition("#")[0], row.storage_id])
+                counted.append(storages[tenant_id, row.storage_id])
+            if row.folder_id is not None:
+                counted.append(folders[tenant_id, row.folder_id])
             for each in counted:
                 each.objects += sign
                 each.size += sign * int(row.size)
@@ -102,12 +109,14 @@ def _count(changes: list[Change]) -> None:
     for (partition, bucket), counted_in in buckets.items():
         tenant_id, _, bucket_id = partition.partition("#")
         _add(Bucket(tenant_id, bucket), counted_in, [], Bucket.bucket_id == bucket_id)
+    for (tenant_id, folder_id), counted_in in folders.items():
+        _add(Folder(tenant_id, folder_id), counted_in, [], Folder.folder_id.exists())
     for (tenant_id, storage_id), counted_in in storages.items():
         used = [Storage.last_used_at.set(seam.iso(seam.at(counted_in.used)))] if counted_in.used else []
         _add(Storage(tenant_id, storage_id), counted_in, used, Storage.storage_id.exists())
 
 
-def _add(row: Bucket | Storage, counted: _Counted, more: list[Any], condition: Condition) -> None:
+def _add(row: Bucket | Folder | Storage, counted: _Counted, more: list[Any], condition: Condition) -> None:
     """Move a row's counters, where there is anything to move; `more` is set along with them."""
     if not counted.objects and not counted.size and not more:
         return

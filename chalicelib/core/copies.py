@@ -11,7 +11,7 @@ from typing import Any
 from chalicelib import seam
 from chalicelib.access.permissions import Operation, bucket_not_found, require
 from chalicelib.access.principals import Principal
-from chalicelib.core import buckets, checksums, content, garbage, jobs, keeping, objects
+from chalicelib.core import buckets, checksums, content, filing, garbage, jobs, keeping, names, objects
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.errors import PreconditionFailed, StorageRemoved
 from chalicelib.providers import Copier, Multipart, Part, Provider
@@ -33,7 +33,8 @@ MAX_CARRIED_PARTS = 5000
 
 def move(principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool) -> StoredObject | Job:
     """Give an object another name or bucket; gives its row, or the job that does it."""
-    objects.check_names(source, target)
+    names.check_name_in(bucket_name, source)
+    names.check_name_in(to_bucket, target)
     if bucket_name == to_bucket:
         return objects.repoint(principal, bucket_name, source, target, upsert)
     return _transfer(principal, bucket_name, source, to_bucket, target, upsert, is_move=True)
@@ -41,7 +42,8 @@ def move(principal: Principal, bucket_name: str, source: str, to_bucket: str, ta
 
 def copy(principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool) -> StoredObject | Job:
     """Store an object under another name or in another bucket too; gives the new row, or the job that does it."""
-    objects.check_names(source, target)
+    names.check_name_in(bucket_name, source)
+    names.check_name_in(to_bucket, target)
     return _transfer(principal, bucket_name, source, to_bucket, target, upsert, is_move=False)
 
 
@@ -113,6 +115,7 @@ def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, m
             row.content_type, row.user_metadata = moved.content_type, moved.user_metadata
             objects.permit_replacement(principal, into, row, current, upsert)
             row.revision, row.tokens_not_before = (current.revision if current else 0) + 1, seam.iso(seam.now())
+            filing.place(row, current, filing.LEFT)
         try:
             with Transaction() as transaction:
                 transaction.put(row, objects.unchanged(current))

@@ -9,7 +9,6 @@ Only rows whose SELECT holds are shown, and folders with such a row below. Where
 but a row's owner, the page is read from the index by owner, which lags the rows by moments.
 """
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +19,11 @@ from typing_extensions import TypedDict  # pydantic, which shows it in OpenAPI, 
 from chalicelib import seam
 from chalicelib.access.permissions import Columns, Grant, Operation, denial_of_missing, grant, require_credential
 from chalicelib.access.principals import Principal, Role
-from chalicelib.access.sealing import seal, unseal
-from chalicelib.core import buckets, names
-from chalicelib.errors import BucketNotFound, InvalidCursor, InvalidRequest
-from chalicelib.settings import SettingsError, settings
+from chalicelib.core import buckets, cursors, names
+from chalicelib.errors import BucketNotFound, InvalidRequest
+from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
-from chalicelib.tables.objects import StoredObject, owner_key
+from chalicelib.tables.objects import StoredObject, index_key
 from chalicelib.tables.table import Item, call
 
 MAX_LIMIT = 1000
@@ -122,7 +120,7 @@ class _Source:
 
 def _source(bucket: Bucket, readable: Grant) -> _Source:
     if readable.own_only and readable.uid is not None:
-        return _Source("owner_key", owner_key(bucket.partition, readable.uid), {"IndexName": StoredObject.OWNER_INDEX})
+        return _Source("owner_key", index_key(bucket.partition, readable.uid), {"IndexName": StoredObject.OWNER_INDEX})
     return _Source("partition", bucket.partition, {"ConsistentRead": True})
 
 
@@ -164,7 +162,7 @@ class _Listing:
         return Page(self._rows, self._cursor(self._position))
 
     def _cursor(self, position: _Position) -> str:
-        return _encode(position, self._bucket, self._readable)
+        return cursors.encode([position.start, position.skip], self._bucket, self._readable)
 
     # ---- reading -------------------------------------------------------------------------------------
     def _pass_over(self) -> bool:
@@ -217,7 +215,7 @@ class _Listing:
                 if seam.timestamp() > self._deadline:
                     self._out_of_time = True
                     break
-                if not self._readable.allows(_columns(item, self._bucket.name)):
+                if not self._readable.allows(columns(item, self._bucket.name)):
                     self._position.start, folder = name + _LEAST, ""
                     continue
             folder = self._folder_of(name)
@@ -245,10 +243,10 @@ class _Listing:
         return True
 
 
-def _columns(item: Item, bucket_name: str) -> Columns:
+def columns(item: Item, bucket_name: str) -> Columns:
     """A raw row as policies see it."""
-    columns = {name: item[name].get("S") if name in item else None for name in ("name", *_SHOWN)}
-    return {**columns, "bucket_id": bucket_name, "size": item["size"]["N"]}
+    plain = {name: item[name].get("S") if name in item else None for name in ("name", *_SHOWN)}
+    return {**plain, "bucket_id": bucket_name, "size": item["size"]["N"]}
 
 
 def _object_row(item: Item) -> Row:
@@ -295,24 +293,8 @@ def _successor(prefix: str) -> str:
     return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # no surrogate is a character
 
 
-def _encode(position: _Position, bucket: Bucket, readable: Grant) -> str:
-    """A cursor. Where policies decide it is sealed for its caller: it may stand at a name that they may not see."""
-    text = json.dumps([position.start, position.skip])
-    if not readable.everything:
-        return seal(text, _record(bucket, readable))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
 def _decode(cursor: str, bucket: Bucket, readable: Grant) -> _Position:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True) if readable.everything else b""
-        start, skip = json.loads(text or unseal(cursor, _record(bucket, readable)))
-        if isinstance(start, str) and type(skip) is int and 0 <= skip <= MAX_OFFSET and len(start.encode()) <= MAX_START_BYTES:
+    match cursors.decode(cursor, bucket, readable):
+        case [str(start), int(skip)] if type(skip) is int and 0 <= skip <= MAX_OFFSET and cursors.fits(start, MAX_START_BYTES):
             return _Position(start, skip)
-    except (ValueError, TypeError, RecursionError, SettingsError):
-        pass
-    raise InvalidCursor("the cursor is not one that this listing gave; begin again without it")
-
-
-def _record(bucket: Bucket, readable: Grant) -> str:
-    return f"cursors/{bucket.partition}/{readable.uid}"
+    raise cursors.invalid()

@@ -2,6 +2,7 @@
 
     objects/{tenant_id}-{bucket}/{name}~{version}          what was stored through the API
     objects/{tenant_id}-{bucket}/{name}~{version}.direct   what a client puts by itself: the bucket tells of these
+    objects/tenants/{tenant_id}/{name}~{version}           the same of the tenant's files
     uploads/{upload_id}/{fence}                            bytes of an upload that no part holds yet
     deltas/{key_uuid}/{delta_uuid}                         a delta; in a storage of the tenant's, without the first word
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from chalicelib.errors import InvalidName, InvalidRequest, KeyTooLong
+from chalicelib.tables.buckets import FILES
 
 CONTAINER = "objects"
 STAGING = "uploads"
@@ -24,6 +26,9 @@ MAX_BUCKET_CHARACTERS = 100
 MAX_TITLE_CHARACTERS = 255
 # A static route lies beside `/storage/object/{bucket}`, and API Gateway prefers it (tests hold the two together).
 RESERVED_BUCKETS = frozenset({"move", "copy"})
+# The same of files: beside `/api/storage/{key}` lie these, and below the first two what no file may pass for.
+RESERVED_FOLDERS = ("tenants/", "_sign/")
+RESERVED_KEYS = frozenset({"_sign", "folder-counts", "from-url"})
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -43,16 +48,28 @@ def is_version(text: str) -> bool:
 
 
 def is_bucket_name(name: str) -> bool:
-    """Whether `name` is 1 to 100 of letters, digits, `.`, `_`, `-`, not starting with `.`."""
-    return 1 <= len(name) <= MAX_BUCKET_CHARACTERS and _BUCKET.fullmatch(name) is not None
+    """Whether `name` is 1 to 100 of letters, digits, `.`, `_`, `-`, not starting with `.`, or that of the bucket of files."""
+    return name == FILES or (1 <= len(name) <= MAX_BUCKET_CHARACTERS and _BUCKET.fullmatch(name) is not None)
 
 
 def check_bucket_name(name: str) -> str:
     """`name`, or InvalidName if it cannot name a new bucket."""
     if not is_bucket_name(name):
         raise InvalidName(f"a bucket name has 1 to {MAX_BUCKET_CHARACTERS} letters, digits, '.', '_' or '-' and does not start with '.'")
-    if name in RESERVED_BUCKETS:
+    if name in RESERVED_BUCKETS or name == FILES:
         raise InvalidName(f"'{name}' is a word of the API and cannot name a bucket")
+    return name
+
+
+def check_name_in(bucket: str, name: str) -> str:
+    """`name`, or InvalidName if it cannot name an object of that bucket."""
+    check_object_name(name)
+    if bucket == FILES:
+        for folder in RESERVED_FOLDERS:
+            if name.startswith(folder):
+                raise InvalidName(f"the key of a file does not start with '{folder}'")
+        if name in RESERVED_KEYS:
+            raise InvalidName(f"'{name}' is a word of the API and cannot be the key of a file")
     return name
 
 
@@ -114,12 +131,17 @@ def check_prefix(prefix: str) -> str:
 
 def physical_key(tenant_id: str, bucket: str, name: str, version: str, limit: int, direct: bool = False) -> str:
     """Where the bytes of one version lie; raises KeyTooLong beyond the provider's `limit` of bytes."""
-    key = f"{CONTAINER}/{tenant_id}-{bucket}/{name}~{version}{DIRECT if direct else ''}"
+    key = f"{container(tenant_id, bucket)}{name}~{version}{DIRECT if direct else ''}"
     excess = len(key.encode()) - limit
     if excess > 0:
         room = len(name.encode()) - excess
         raise KeyTooLong(f"the storage of this bucket has room for names of {room} bytes", max_name_bytes=room)
     return key
+
+
+def container(tenant_id: str, bucket: str) -> str:
+    """Below which the bytes of a bucket's objects lie."""
+    return f"{CONTAINER}/tenants/{tenant_id}/" if bucket == FILES else f"{CONTAINER}/{tenant_id}-{bucket}/"
 
 
 def staging_prefix(upload_id: str) -> str:
@@ -139,7 +161,8 @@ class Placed:
 
 
 _PHYSICAL_KEY = re.compile(
-    rf"{CONTAINER}/(?P<tenant_id>[0-9a-f-]{{36}})-(?P<bucket>[^/]+)/(?P<name>.+)~(?P<version>[0-9A-HJKMNP-TV-Z]{{26}})(?P<direct>{re.escape(DIRECT)})?",
+    rf"{CONTAINER}/(?:(?P<tenant_id>[0-9a-f-]{{36}})-(?P<bucket>[^/]+)|tenants/(?P<of_files>[0-9a-f-]{{36}}))"
+    rf"/(?P<name>.+)~(?P<version>[0-9A-HJKMNP-TV-Z]{{26}})(?P<direct>{re.escape(DIRECT)})?",
     re.DOTALL,
 )
 
@@ -147,7 +170,10 @@ _PHYSICAL_KEY = re.compile(
 def placed(key: str) -> Placed | None:
     """The inverse of `physical_key`; None for a key that it did not make."""
     match = _PHYSICAL_KEY.fullmatch(key)
-    return Placed(match["tenant_id"], match["bucket"], match["name"], match["version"], match["direct"] is not None) if match else None
+    if match is None:
+        return None
+    tenant_id, bucket = match["tenant_id"] or match["of_files"], match["bucket"] or FILES
+    return Placed(tenant_id, bucket, match["name"], match["version"], match["direct"] is not None)
 
 
 def delta_key(key_uuid: str, delta_uuid: str, is_internal: bool) -> str:

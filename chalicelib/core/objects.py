@@ -27,7 +27,8 @@ from chalicelib.access.permissions import (
     require_credential,
 )
 from chalicelib.access.principals import Principal, Role
-from chalicelib.core import buckets, content, garbage, keeping, names
+from chalicelib.core import buckets, content, filing, garbage, keeping, names
+from chalicelib.core.filing import LEFT, Filing
 from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TokenUsed, TooLarge, Unavailable
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
@@ -41,12 +42,13 @@ WRITE_TRIES = 40
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What is to be stored. `user_metadata` is JSON text; without `upsert` an existing object is kept."""
+    """What is to be stored. `user_metadata` is JSON text; without `upsert` an existing object is kept; `filing` is for files."""
 
     body: bytes
     content_type: str
     user_metadata: str | None = None
     upsert: bool = True
+    filing: Filing = LEFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Found:
 # ---- reading -------------------------------------------------------------------------------------------
 def find(principal: Principal, bucket_name: str, name: str) -> Found:
     """An object that the principal may read; raises ObjectNotFound, BucketNotFound, Unauthorized."""
-    names.check_object_name(name)
+    names.check_name_in(bucket_name, name)
     bucket, row = read_current(principal, Operation.SELECT, bucket_name, name)
     return Found(bucket, permit_existing(principal, Operation.SELECT, bucket, name, row))
 
@@ -102,7 +104,7 @@ def _readable(principal: Principal, bucket: Bucket, path: str, row: StoredObject
 def find_public(tenant_id: str, bucket_name: str, name: str) -> Found:
     """An object of a public bucket, whoever asks: no policy opens a private one to this."""
     anyone = Principal(Role.ANON, tenant_id)
-    names.check_object_name(name)
+    names.check_name_in(bucket_name, name)
     if not names.is_uuid(tenant_id):
         raise object_not_found(bucket_name, name)
     try:
@@ -128,7 +130,7 @@ def store(
 
     `used` gives the mark of a token that allows this once; it may refuse the bucket.
     """
-    names.check_object_name(name)
+    names.check_name_in(bucket_name, name)
     bucket, current = read_current(principal, Operation.INSERT, bucket_name, name)
     row = new_row(principal, bucket, name, upload.content_type, upload.user_metadata)
     row.size, row.checksum = len(upload.body), hashlib.sha256(upload.body).hexdigest()
@@ -139,15 +141,22 @@ def store(
         if mark and UsedToken.read(mark.partition, mark.token_hash):  # most likely it is what this token stored
             raise _token_used() from None
         raise
+    filing.check(bucket.tenant_id, upload.filing)
     check_size(bucket, len(upload.body))
     content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
     with garbage.filed_on_failure(row):
         keeping.holding(row).put(row.physical_key, upload.body, upload.content_type)
-        return row, flip(principal, bucket, row, current, upload.upsert, _used_once(mark) if mark else None)
+        return row, flip(principal, bucket, row, current, upload.upsert, _used_once(mark) if mark else None, upload.filing)
 
 
 def flip(
-    principal: Principal, bucket: Bucket, row: StoredObject, current: StoredObject | None, upsert: bool, companion: Companion | None = None
+    principal: Principal,
+    bucket: Bucket,
+    row: StoredObject,
+    current: StoredObject | None,
+    upsert: bool,
+    companion: Companion | None = None,
+    chosen: Filing = LEFT,
 ) -> bool:
     """Make `row` the object of its name, in place of `current`; gives whether it is new.
 
@@ -156,7 +165,7 @@ def flip(
     """
     fresh = StoredObject(**row.attribute_values)
     for _ in tries(crowded(row.name), WRITE_TRIES):
-        succeed(row, current, fresh)
+        succeed(row, current, fresh, chosen)
         try:
             _put(row, unchanged(current), companion)
             return current is None
@@ -197,11 +206,11 @@ def _token_used() -> TokenUsed:
 
 
 def change(principal: Principal, bucket_name: str, name: str, changes_of: Callable[[StoredObject], dict[str, Any]]) -> StoredObject:
-    """Set what `changes_of` the row says (`content_type`, `user_metadata` as JSON text); its bytes and version stay.
+    """Set what `changes_of` the row says (`content_type`, `user_metadata` as JSON text, …); its bytes and version stay.
 
     Needs SELECT beside UPDATE, for it shows the row, as an UPDATE that returns one does in PostgreSQL.
     """
-    names.check_object_name(name)
+    names.check_name_in(bucket_name, name)
     bucket, row = read_current(principal, Operation.UPDATE, bucket_name, name)
     for _ in tries(crowded(name), WRITE_TRIES):
         row = permit_existing(principal, Operation.SELECT, bucket, name, row)
@@ -212,6 +221,7 @@ def change(principal: Principal, bucket_name: str, name: str, changes_of: Callab
         was_read = unchanged(row)
         for attribute, value in changes.items():
             setattr(row, attribute, value)
+        row.indexed()
         row.revision, row.updated_at = row.revision + 1, seam.iso(seam.now())
         try:
             row.put(was_read)
@@ -225,7 +235,7 @@ def change(principal: Principal, bucket_name: str, name: str, changes_of: Callab
 
 def delete(principal: Principal, bucket_name: str, name: str) -> None:
     """Remove an object; raises ObjectNotFound, BucketNotFound, Forbidden, Unauthorized."""
-    names.check_object_name(name)
+    names.check_name_in(bucket_name, name)
     bucket, row = read_current(principal, Operation.DELETE, bucket_name, name)
     _delete(principal, bucket, name, row)
 
@@ -311,12 +321,6 @@ def repoint(principal: Principal, bucket_name: str, source: str, target: str, up
                 transaction.put(Placement(bucket.partition + Placement.SUFFIX, row.version, moved_to=target))
             return row
     raise AssertionError("tries() ends by raising")
-
-
-def check_names(*each: str) -> None:
-    """Raise InvalidName for the first that cannot name an object."""
-    for name in each:
-        names.check_object_name(name)
 
 
 # ---- what the above share ------------------------------------------------------------------------------
@@ -412,14 +416,18 @@ def new_row(
     ).owned_by(principal.uid)
 
 
-def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject) -> None:
-    """Give `row` what an object keeps when its bytes are replaced (identity, owner, birth, revoked tokens), else what `fresh` has."""
+def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject, chosen: Filing = LEFT) -> None:
+    """Give `row` what an object keeps when its bytes are replaced (identity, owner, birth, revoked tokens), else what `fresh` has.
+
+    What was `chosen` for a file, it has in any case.
+    """
     kept = current or fresh
     row.revision = current.revision + 1 if current else 1
     # Tokens of what stood there while a new object was uploaded are not for this one.
     row.tokens_not_before = current.tokens_not_before if current else seam.iso(seam.now())
     row.id, row.created_at = kept.id, kept.created_at
     row.owned_by(kept.owner_id)
+    filing.place(row, current, chosen)
 
 
 def unchanged(current: StoredObject | None) -> Condition:

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from chalicelib import seam
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 MAX_POLICIES = 100
 MAX_ID_CHARACTERS = 64
 ID_SEPARATOR = "."
+_OWN = "auth_role() = 'authenticated' AND owner_id = auth_uid()::uuid"
+SEEDS = (
+    ("users create files", Operation.INSERT, "auth_role() = 'authenticated'"),
+    ("users read their own files", Operation.SELECT, _OWN),
+    ("users change their own files", Operation.UPDATE, _OWN),
+    ("users delete their own files", Operation.DELETE, _OWN),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +57,39 @@ def create(tenant_id: str, bucket_name: str, name: str, operation: Operation, de
     bucket = buckets.get(tenant_id, bucket_name)
     if len(stored_policies(bucket.bucket_id)) >= MAX_POLICIES:
         raise InvalidRequest(f"a bucket has at most {MAX_POLICIES} policies")
-    policy = StoredPolicy(
-        bucket.bucket_id,
-        f"{bucket.bucket_id}{ID_SEPARATOR}{seam.new_version()}",
-        tenant_id=tenant_id,
-        bucket=bucket_name,
-        name=name,
-        operation=operation.value,
-        definition=definition,
-        compiled=compiled,
-        created_at=seam.iso(seam.now()),
-    )
+    policy = _new(bucket, name, operation, definition, compiled)
     try:
         policy.put(StoredPolicy.policy_id.does_not_exist())
     except ConditionFailed as failed:
         policy = failed.row  # ours: the id is random, and the answer to an earlier attempt was lost
     forget_policies(bucket.bucket_id)
     return policy
+
+
+def _new(bucket: Bucket, name: str, operation: Operation, definition: str, compiled: str) -> StoredPolicy:
+    return StoredPolicy(
+        bucket.bucket_id,
+        f"{bucket.bucket_id}{ID_SEPARATOR}{seam.new_version()}",
+        tenant_id=bucket.tenant_id,
+        bucket=bucket.name,
+        name=name,
+        operation=operation.value,
+        definition=definition,
+        compiled=compiled,
+        created_at=seam.iso(seam.now()),
+    )
+
+
+def seeded(bucket: Bucket) -> list[StoredPolicy]:
+    """The policies of a new tenant's files, not stored yet: users create freely, and read, change and delete what is their own."""
+    return [_new(bucket, name, operation, *_compiled(definition)) for name, operation, definition in SEEDS]
+
+
+@cache
+def _compiled(definition: str) -> tuple[str, str]:
+    from chalicelib.access.policy import compile_policy
+
+    return definition, compile_policy(definition).compiled
 
 
 def of_bucket(tenant_id: str, bucket_name: str) -> list[StoredPolicy]:
@@ -93,7 +117,7 @@ def explain(
     For INSERT the row is the one that would be: `prospect` may give its `size`, `content_type` and
     `user_metadata`. Raises BucketNotFound, ObjectNotFound, InvalidName.
     """
-    names.check_object_name(path)
+    names.check_name_in(bucket_name, path)
     caller = Principal(Role.ANON, tenant_id) if claims is None else Principal(Role.USER, tenant_id, claims)
     service = Principal(Role.SERVICE, tenant_id)
     bucket, row = objects.read_current(service, operation, bucket_name, path)

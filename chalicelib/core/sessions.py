@@ -18,6 +18,7 @@ from chalicelib import seam
 from chalicelib.access.permissions import require_credential
 from chalicelib.access.principals import Principal
 from chalicelib.core import names
+from chalicelib.core.filing import LEFT, Filing
 from chalicelib.errors import (
     Forbidden,
     InvalidRequest,
@@ -29,6 +30,7 @@ from chalicelib.errors import (
     UploadNotFound,
     UploadSettled,
 )
+from chalicelib.tables.buckets import FILES
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
 from chalicelib.tables.uploads import PARTS_PER_PAGE, PartsPage, UploadSession
@@ -48,7 +50,7 @@ REMEMBERED = 7 * 24 * 3600
 class Wanted:
     """What an upload is to become. `total` bytes, None: not known yet; `user_metadata` JSON text.
 
-    `label` and `concatenation` are a TUS client's own headers, to be given back.
+    `label` and `concatenation` are a TUS client's own headers, to be given back; `filing` is for files.
     """
 
     bucket: str
@@ -59,13 +61,22 @@ class Wanted:
     total: int | None = None
     label: str | None = None
     concatenation: str | None = None
+    filing: Filing = LEFT
 
 
 def new(principal: Principal, kind: str, wanted: Wanted, upload_id: str, row: StoredObject) -> UploadSession:
     """A session that is not stored yet, for an upload that is to become `row`."""
     session = without_object(principal, kind, wanted, upload_id, row.physical_key)
     session.partition, session.storage_id = row.partition, row.storage_id
+    session.acl, session.folder_id = wanted.filing.acl, wanted.filing.folder_id
+    if wanted.bucket == FILES:
+        session.files_key, session.files_of_creator_key = session.tenant_id, creators_key(principal)
     return session
+
+
+def filing_of(session: UploadSession) -> Filing:
+    """What was chosen for a file."""
+    return Filing(session.acl, session.folder_id)
 
 
 def without_object(principal: Principal, kind: str, wanted: Wanted, upload_id: str, physical_key: str) -> UploadSession:
@@ -101,6 +112,11 @@ def _lasting() -> dict[str, Any]:
     """A session's end, counted from now."""
     ends = seam.timestamp() + LIFETIME
     return {"expires_at": ends, "expiry_hour": seam.hour(ends), "forget_at": int(ends + REMEMBERED)}
+
+
+def creators_key(principal: Principal) -> str:
+    """Where the index of uploads of files has those of one creator."""
+    return f"{principal.tenant_id}#{_creator(principal)}"
 
 
 def _creator(principal: Principal) -> str:

@@ -85,7 +85,7 @@ def sign_upload(principal: Principal, bucket_name: str, path: str, lifetime: int
     What will be uploaded is not known yet, so only who could upload nothing at all to the bucket is refused here.
     Raises Forbidden, Unauthorized, BucketNotFound, InvalidName, KeyTooLong, UnsupportedType.
     """
-    names.check_object_name(path)
+    names.check_name_in(bucket_name, path)
     try:
         bucket = buckets.get(principal.tenant_id, bucket_name)
     except BucketNotFound as error:
@@ -127,8 +127,8 @@ def _sign_found(principal: Principal, found: Found, lifetime: int, transform: Tr
 def _sign(tenant_id: str, bucket: str, path: str, lifetime: int, issued: float, scope: dict[str, Any]) -> Signed:
     key, expires = master_keys()[0], int(seam.timestamp()) + lifetime
     payload = {"b": bucket, "p": path, "pid": tenant_id, "exp": expires, "iat": issued, "kid": key.key_id, **scope}
-    encoded = _encode(json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode())
-    return Signed(f"{encoded}.{_encode(_signature(key, encoded))}", expires)
+    encoded = base64url(json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode())
+    return Signed(f"{encoded}.{base64url(_signature(key, encoded))}", expires)
 
 
 # ---- opening -------------------------------------------------------------------------------------------
@@ -162,10 +162,10 @@ def store_signed(token: str, body: bytes, declared: str, user_metadata: str | No
 def _verified(token: str, scope: str | None) -> dict[str, Any]:
     """The payload of a token that this installation signed for `scope`."""
     encoded, _, signature = token.partition(".")
-    given = _decode(signature)
+    given = from_base64url(signature)
     if len(token) > MAX_TOKEN_CHARACTERS or not any(hmac.compare_digest(given, _signature(key, encoded)) for key in master_keys()):
         raise InvalidSignature("the signed URL is not valid; ask for a new one")
-    payload: dict[str, Any] = json.loads(_decode(encoded))
+    payload: dict[str, Any] = json.loads(from_base64url(encoded))
     if payload.get("s") != scope:
         raise InvalidSignature(f"this URL is for {'uploads' if scope is None else 'downloads'} alone")
     if payload["exp"] <= seam.timestamp():
@@ -187,14 +187,15 @@ def _signature(key: MasterKey, encoded: str) -> bytes:
     return hmac.digest(key.derive(CONTEXT), encoded.encode(), "sha256")
 
 
-def _encode(data: bytes) -> str:
+def base64url(data: bytes) -> str:
+    """RFC 4648 §5, without padding."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
-def _decode(text: str) -> bytes:
+def from_base64url(text: str) -> bytes:
     """base64url without padding; empty for anything else, the unused bits of its last character included."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
     except ValueError:
         return b""
-    return data if _encode(data) == text else b""
+    return data if base64url(data) == text else b""

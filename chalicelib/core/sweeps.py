@@ -197,7 +197,7 @@ def _lost(rows: Sequence[StoredObject], patience: Patience) -> list[StoredObject
 def _lost_on(provider: Provider, rows: Sequence[StoredObject]) -> list[StoredObject]:
     folders: dict[str, list[StoredObject]] = defaultdict(list)
     for row in rows:
-        folders["/".join(row.physical_key.split("/")[:2]) + "/"].append(row)
+        folders[names.container(row.partition.partition("#")[0], row.bucket)].append(row)
     present: set[str] = set()
     for folder, inside in folders.items():
         if len(inside) >= LISTED_FROM:

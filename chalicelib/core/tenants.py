@@ -10,14 +10,15 @@ from chalicelib.access.credentials import key_hash
 from chalicelib.access.principals import Permission, Principal, Role
 from chalicelib.access.sealing import seal
 from chalicelib.access.tokens import record_of_secret
-from chalicelib.core import buckets, jobs, key_ends, names
+from chalicelib.core import buckets, jobs, key_ends, names, policies
 from chalicelib.core.buckets import REQUESTS_END_WITHIN
 from chalicelib.core.jobs import Step
 from chalicelib.errors import BucketNotFound, InvalidRequest, KeyNotFound, TenantNotFound
+from chalicelib.tables.folders import Folder
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.keys import DELETING, VaultKey
 from chalicelib.tables.storages import Storage
-from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, scan, tries, write_all
+from chalicelib.tables.table import ConditionFailed, Table, Transaction, TransactionFailed, scan, tries, write_all
 from chalicelib.tables.tenants import DEFAULT_AUDIENCE, ApiKey, Tenant
 
 DELETE_JOB = "tenant.delete"
@@ -42,7 +43,7 @@ class CreatedTenant:
 
 
 def create_tenant(name: str, jwks_url: str | None = None, jwt_audience: str = DEFAULT_AUDIENCE) -> CreatedTenant:
-    """A tenant with a service key, an anon key and a signing secret, all written together or not at all.
+    """A tenant with a service key, an anon key, a signing secret and a bucket for its files, all written together or not at all.
 
     `jwks_url` is where its identity provider publishes keys. Raises InvalidRequest for one that must not be asked.
     """
@@ -51,7 +52,11 @@ def create_tenant(name: str, jwks_url: str | None = None, jwt_audience: str = DE
     created = CreatedTenant(tenant_id, _new_key(Role.SERVICE), _new_key(Role.ANON), seam.new_token(48))
     sealed = seal(created.jwt_secret, record_of_secret(tenant_id))
     row = Tenant(tenant_id, name=name, jwt_secret=sealed, jwks_url=jwks_url, jwt_audience=jwt_audience, created_at=created_at)
+    drive = buckets.files_of(tenant_id)
     with Transaction() as transaction:
+        transaction.put(drive)
+        for policy in policies.seeded(drive):
+            transaction.put(policy)
         transaction.put(row, Tenant.tenant_id.does_not_exist())
         transaction.put(_key_row(created.service_key, Role.SERVICE, tenant_id, created_at))
         transaction.put(_key_row(created.anon_key, Role.ANON, tenant_id, created_at))
@@ -171,7 +176,7 @@ def delete_tenant(principal: Principal, tenant_id: str) -> Job:
 
 
 def delete_step(job: Job) -> Step:
-    """Remove keys, buckets, the vault and storages of a deleted tenant; `done` counts buckets, each of which goes by a job of its own.
+    """Remove whatever a deleted tenant had; `done` counts buckets, each of which goes by a job of its own.
 
     A credential that is still remembered somewhere may make more, so once none can the job looks again. With a storage's record go
     its credentials, and with them the way to what lies there, which stays: it is the owner's, and only the platform's part ends.
@@ -180,14 +185,15 @@ def delete_step(job: Job) -> Step:
     settled = job.task["deleted_at"] + SETTLED_AFTER
     wait = max(0.0, settled - seam.timestamp())  # the clock is read before the look that may be the last
     _remove_keys(tenant_id)
+    _remove_all(Folder, tenant_id, "folder_id")
     left = buckets.all_of(tenant_id)[:BUCKETS_AT_ONCE]
     owner = Principal(Role.SERVICE, tenant_id)
     for bucket in left:
         with suppress(BucketNotFound):  # somebody was faster
-            buckets.delete(owner, bucket.name, if_empty=False)
+            buckets.end(owner, bucket.name)
     vault = _end_vault_keys(owner)
     if not left and not vault and not wait:  # a credential that is still remembered could make what refers to them
-        _remove_storages(tenant_id)
+        _remove_all(Storage, tenant_id, "storage_id")
     done = int(job.done) + len(left)
     return Step({}, done, done, finished=not (left or vault or wait), wait=0 if left else max(wait, LOOKS_AFTER if vault else 0))
 
@@ -207,9 +213,10 @@ def _end_vault_keys(owner: Principal) -> int:
     return len(there)
 
 
-def _remove_storages(tenant_id: str) -> None:
-    keys = [item["storage_id"]["S"] for page in Storage.pages_of(tenant_id) for item in page]  # those of names as well
-    write_all([(Storage, {"DeleteRequest": {"Key": Storage.key(tenant_id, key)}}) for key in keys])
+def _remove_all(model: type[Table], tenant_id: str, sort_key: str) -> None:
+    """Remove whatever a table holds of the tenant, the rows of taken names included."""
+    keys = [item[sort_key]["S"] for page in model.pages_of(tenant_id) for item in page]
+    write_all([(model, {"DeleteRequest": {"Key": model.key(tenant_id, key)}}) for key in keys])
 
 
 def _not_found(tenant_id: str) -> TenantNotFound:

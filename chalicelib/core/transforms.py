@@ -3,7 +3,8 @@
     transforms/{bucket_id}/{version}/{options}     a result, in the internal storage
 
 A version names bytes that never change, so a result is never wrong, only forgotten: after the hour (a setting) it is made
-anew, after a day the storage drops it. Found there, it costs one look. Otherwise one request claims it by a row
+anew, after a day the storage drops it. Found there, it costs one look. Those of public files lie where anybody
+may fetch them (`core/publishing.py`). Otherwise one request claims it by a row
 (`tables/transforms.py`) and has the image function make it; the others wait for what becomes of that row. Killed after its claim,
 a request leaves a row that anyone may take over once the claim is past; what the function makes meanwhile is kept all the same.
 """
@@ -20,7 +21,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
 from chalicelib import aws, providers, seam
-from chalicelib.core import content, limits, staging
+from chalicelib.core import content, limits, publishing, staging
 from chalicelib.core.objects import Found
 from chalicelib.errors import (
     BytesMissing,
@@ -37,7 +38,7 @@ from chalicelib.images import options as asked
 from chalicelib.images.options import PARAMETERS, PRESET, Options
 from chalicelib.observability import count, logger
 from chalicelib.settings import settings
-from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.buckets import FILES, Bucket
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import ConditionFailed
 from chalicelib.tables.transforms import Transform
@@ -61,6 +62,8 @@ SETTLED = 30
 REFUSED, OVERCOME = 3600, 300
 KEPT = 86_400
 MAKING, MADE, REFUSAL = "making", "made", "refused"
+# What tells a result's format.
+SIGNATURE_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ class Wanted:
 def wanted(found: Found, query: Mapping[str, str], accept: str, signed: Signed | None = None, trusted: bool = False) -> Wanted | None:
     """The transform that a request of an object asks for and may have; None: its bytes as they are.
 
-    `trusted` callers are not held to the bucket's mode. What is no image, and SVG, is given as it is whatever the query asks.
+    `trusted` callers are not held to the bucket's mode. What is no image, and SVG, is given as it is whatever the query asks; of files
+    it is refused.
     Raises InvalidRequest, Forbidden, and UnprocessableImage for a URL that was signed for a transform of what is none any more.
     """
     given = {name: query[name] for name in sorted(PARAMETERS & query.keys())}
@@ -104,13 +108,25 @@ def wanted(found: Found, query: Mapping[str, str], accept: str, signed: Signed |
         if not _is_picture(found.row):
             raise UnprocessableImage("the signed URL is for a transform, and the object is no image that can be transformed")
         given, trusted = dict(signed.given), signed.trusted
-    elif not given or not _is_picture(found.row):
+    elif not given:
+        return None
+    elif found.bucket.name == FILES:
+        _check_strictly(found.row, given)
+    elif not _is_picture(found.row):
         return None
     if not trusted:
         _check_mode(found.bucket, given)
     meant = _of_preset(found.bucket, given)
     options = asked.parse(meant, accept)
     return Wanted(options, asked.is_automatic(meant), PRESET not in given) if options else None
+
+
+def _check_strictly(row: StoredObject, given: Mapping[str, str]) -> None:
+    """Refuse what a seed of files refuses and other objects do not (seed 003 "Image transform")."""
+    if not _is_picture(row):
+        raise UnprocessableImage(f"file {row.name} is no image that can be transformed")
+    if asked.is_automatic(given):
+        raise InvalidRequest(f"format is one of: {', '.join(asked.FORMATS)}")
 
 
 def _is_picture(row: StoredObject) -> bool:
@@ -165,8 +181,20 @@ def picture(found: Found, options: Options) -> Picture:
         raise UnprocessableImage(f"images of at most {limit} bytes are transformed, and this has {int(found.row.size)}", limit=limit)
     if not settings().image_function:
         raise UnprocessableImage("this installation transforms no images: STOWAGE_IMAGE_FUNCTION names no function")
-    key = f"{FOLDER}{found.bucket.bucket_id}/{found.row.version}/{options}"
-    return _kept(key) or _made_once(found, options, key)
+    key = f"{_folder_of(found)}{options}"
+    return _kept(key, settings().max_body) or _made_once(found, options, key)
+
+
+def published(found: Found, options: Options) -> str:
+    """Where anybody may fetch the transformed image of a public file; raises what `picture` does."""
+    key = f"{_folder_of(found)}{options}"
+    return publishing.url_of((_kept(key, SIGNATURE_BYTES) or picture(found, options)).key)
+
+
+def _folder_of(found: Found) -> str:
+    if publishing.is_published(found.row):
+        return publishing.folder_of(found.row)
+    return f"{FOLDER}{found.bucket.bucket_id}/{found.row.version}/"
 
 
 def read(shown: Picture, offset: int, length: int) -> bytes:
@@ -174,9 +202,9 @@ def read(shown: Picture, offset: int, length: int) -> bytes:
     return providers.internal().read(shown.key, offset, length)
 
 
-def _kept(key: str) -> Picture | None:
-    """A result that was made within the hour."""
-    found = providers.internal().inspect(key, settings().max_body)
+def _kept(key: str, most: int) -> Picture | None:
+    """A result that was made within the hour, with its bytes if they are at most so many."""
+    found = providers.internal().inspect(key, most)
     if found is None or found.stored + settings().transform_ttl <= seam.timestamp():
         return None
     whole = len(found.start) == found.size
@@ -191,7 +219,7 @@ def _made_once(found: Found, options: Options, key: str) -> Picture:
         if is_ours:
             return _make(found, options, claim)
         settled = _awaited(claim, begun + WAIT)
-        if kept := _kept(key):  # whatever its row says: who made it may have died since
+        if kept := _kept(key, settings().max_body):  # whatever its row says: who made it may have died since
             return kept
         lost = settled.token if settled is not None and settled.state == MADE else ""
     raise Unavailable("the image is being transformed, which takes long; try again shortly")

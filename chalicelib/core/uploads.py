@@ -19,7 +19,7 @@ from pynamodb.expressions.condition import Condition
 from chalicelib import seam
 from chalicelib.access.permissions import Operation, bucket_not_found, require_any, require_credential
 from chalicelib.access.principals import Principal, Role
-from chalicelib.core import buckets, checksums, content, garbage, jobs, keeping, names, objects, parts, sessions
+from chalicelib.core import buckets, checksums, content, filing, garbage, jobs, keeping, names, objects, parts, sessions
 from chalicelib.core.objects import Companion
 from chalicelib.core.sessions import DONE, EXPIRED, OBJECT, OPEN, PARTIAL, RESUMABLE, TERMINATED, Wanted
 from chalicelib.errors import (
@@ -98,7 +98,7 @@ def prospect(principal: Principal, wanted: Wanted, version: str, direct: bool = 
 
     Of an object whose size is not known yet, only who could upload nothing at all is refused.
     """
-    names.check_object_name(wanted.name)
+    names.check_name_in(wanted.bucket, wanted.name)
     bucket, current = objects.read_current(principal, Operation.INSERT, wanted.bucket, wanted.name)
     row = objects.new_row(principal, bucket, wanted.name, wanted.content_type, wanted.user_metadata, version, direct)
     if wanted.total is None:
@@ -109,6 +109,7 @@ def prospect(principal: Principal, wanted: Wanted, version: str, direct: bool = 
         row.size, row.checksum = wanted.total, checksum
         objects.permit_upload(principal, bucket, row, current, wanted.upsert)
         objects.check_size(bucket, wanted.total)
+    filing.check(bucket.tenant_id, wanted.filing)
     content.check_allowed(bucket, wanted.content_type, b"")
     return row
 
@@ -277,7 +278,8 @@ def land(session: UploadSession, supply: Supply, condition: Condition, checksum:
         with nullcontext() if version else garbage.filed_on_failure(row):
             start = supply(row, bucket.allowed_mime_types is not None)
             content.check_allowed(bucket, session.content_type, start)
-            objects.flip(principal, bucket, row, current, session.upsert, _settling(session, condition, job))
+            settling = _settling(session, condition, job)
+            objects.flip(principal, bucket, row, current, session.upsert, settling, sessions.filing_of(session))
     except _Done as done:
         return _as_done(session, row, done.session)
     except StowageError:

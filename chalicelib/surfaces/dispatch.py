@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from chalicelib import budget, seam
-from chalicelib.access.principals import Role
-from chalicelib.errors import Forbidden, InternalError, MethodNotAllowed, RouteNotFound, StowageError
+from chalicelib.errors import InternalError, MethodNotAllowed, RouteNotFound, StowageError
 from chalicelib.observability import count, logger
 from chalicelib.settings import settings
 from chalicelib.surfaces.http import Request
@@ -24,17 +23,20 @@ TENANT_ID_CHARACTERS = 36
 # Seconds, of the 28 that the function has.
 WAITS_FOR_STORAGES = 20.0
 
+Methods = dict[str, tuple[Surface, Route]]
+"""What answers a path, by method."""
+
 
 def mount(app: StowageApp, surfaces: Iterable[Surface], otherwise: Surface) -> None:
     """Register every path of the surfaces; the rest is 404, worded as `otherwise` words errors."""
+    by_path: dict[str, Methods] = defaultdict(dict)
     for surface in surfaces:
-        by_path: dict[str, dict[str, Route]] = defaultdict(dict)
         for route in surface.routes:
-            by_path[route.path][route.method] = route
-        for path, methods in by_path.items():
-            app.mount(path, _dispatcher(surface, methods))
+            by_path[route.path][route.method] = (surface, route)
+    for path, methods in by_path.items():
+        app.mount(path, _dispatcher(methods, next(iter(methods.values()))[0]))
     for path in ("/", CATCH_ALL):
-        app.mount(path, _dispatcher(otherwise, {}))
+        app.mount(path, _dispatcher({}, otherwise))
 
 
 def import_views(surfaces: Iterable[Surface]) -> None:
@@ -46,10 +48,13 @@ def import_views(surfaces: Iterable[Surface]) -> None:
                 named(route.body)
 
 
-def _dispatcher(surface: Surface, methods: dict[str, Route]) -> Callable[[Event], Answer]:
+def _dispatcher(methods: Methods, otherwise: Surface) -> Callable[[Event], Answer]:
+    """What answers a path: by the surface of the method's route, and by `otherwise` for one that it does not have."""
+
     def dispatch(event: Event) -> Answer:
         started = seam.timestamp()
-        request = Request(event, event["requestContext"].get("requestId") or seam.new_uuid())
+        surface = methods[method][0] if (method := event["requestContext"]["httpMethod"]) in methods else otherwise
+        request = Request(event, event["requestContext"].get("requestId") or seam.new_uuid(), surface.takes_cookie)
         answer = _answer(surface, methods, request)
         answer.headers.update(_common_headers(request, answer.headers.get("Vary")))
         _log(request, answer, seam.timestamp() - started)
@@ -58,7 +63,7 @@ def _dispatcher(surface: Surface, methods: dict[str, Route]) -> Callable[[Event]
     return dispatch
 
 
-def _answer(surface: Surface, methods: dict[str, Route], request: Request) -> Answer:
+def _answer(surface: Surface, methods: Methods, request: Request) -> Answer:
     try:
         if request.method == "OPTIONS" and methods:
             return _preflight(methods, request)
@@ -73,21 +78,18 @@ def _answer(surface: Surface, methods: dict[str, Route], request: Request) -> An
         )
 
 
-def _route(methods: dict[str, Route], request: Request) -> Route:
+def _route(methods: Methods, request: Request) -> Route:
     if not methods:
         raise RouteNotFound("there is no such route; GET /openapi.json lists them all")
-    route = methods.get(request.method)
-    if route is None:
+    if request.method not in methods:
         allowed = _allowed(methods)
         raise MethodNotAllowed(f"this route answers {allowed}", allow=allowed)
-    return route
+    return methods[request.method][1]
 
 
 def _call(route: Route, request: Request) -> Answer:
     if route.needs_credential:
-        principal = request.principal
-        if route.needs_tenant and principal.role is Role.ADMIN:
-            raise Forbidden("an admin key manages tenants; use a key or token of the tenant itself")
+        _ = request.tenant_principal if route.needs_tenant else request.principal
     view = named(route.view)
     answer: Answer = view(request, request.parse(named(route.body), route.optional_body)) if route.body else view(request)
     return answer
@@ -100,9 +102,9 @@ def _error_answer(surface: Surface, request: Request, error: StowageError) -> An
     return answer
 
 
-def _preflight(methods: dict[str, Route], request: Request) -> Answer:
+def _preflight(methods: Methods, request: Request) -> Answer:
     """What a browser asks beforehand, beside what a route says of itself."""
-    answer = _call(methods["OPTIONS"], request) if "OPTIONS" in methods else Answer(204)
+    answer = _call(methods["OPTIONS"][1], request) if "OPTIONS" in methods else Answer(204)
     allowed = _allowed(methods)
     answer.headers |= {
         "Allow": allowed,
@@ -112,7 +114,7 @@ def _preflight(methods: dict[str, Route], request: Request) -> Answer:
     return answer
 
 
-def _allowed(methods: dict[str, Route]) -> str:
+def _allowed(methods: Methods) -> str:
     return ", ".join(dict.fromkeys([*methods, "OPTIONS"]))
 
 

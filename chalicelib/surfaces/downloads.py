@@ -48,7 +48,7 @@ def answer(request: Request, found: Found, opened: "Opened | None" = None) -> An
         transformed = transforms.answer(request, found, opened)
         if transformed is not None:
             return transformed
-    headers = common_headers(found, etag(row), seconds_left, lasting="version" in request.query)
+    headers = common_headers(found.bucket.public, etag(row), seconds_left, lasting="version" in request.query)
     headers["Last-Modified"] = format_datetime(_modified(row), usegmt=True)
     if is_unchanged(request, etag(row), _modified(row)):
         return Answer(304, headers=headers)
@@ -97,13 +97,13 @@ def etag(row: StoredObject) -> str:
     return f'"{row.version}"'
 
 
-def common_headers(found: Found, tag: str, seconds_left: float | None, lasting: bool) -> dict[str, str]:
+def common_headers(is_public: bool, tag: str, seconds_left: float | None, lasting: bool) -> dict[str, str]:
     """What a 304 carries too (RFC 9110 §15.4.5): the validator, and who may keep the answer for how long.
 
     What is not `lasting`, because its URL may come to mean other bytes, is asked for again each time, so that an overwrite shows
     at once: a 304 costs no storage call.
     """
-    kept_by = "public" if found.bucket.public and seconds_left is None else "private"
+    kept_by = "public" if is_public and seconds_left is None else "private"
     age = YEAR if seconds_left is None else max(0, min(YEAR, int(seconds_left)))
     kept_for = f"max-age={age}, immutable" if lasting else "no-cache"
     return {"ETag": tag, "Cache-Control": f"{kept_by}, {kept_for}"}

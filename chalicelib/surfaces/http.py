@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from chalicelib.access.credentials import authenticate
-from chalicelib.access.principals import Principal
-from chalicelib.errors import InvalidName, InvalidRequest, TooLarge
+from chalicelib.access.credentials import COOKIE, authenticate
+from chalicelib.access.principals import Principal, Role
+from chalicelib.errors import Forbidden, InvalidName, InvalidRequest, TooLarge
 from chalicelib.settings import settings
 from chalicelib.webapp import Answer, Event
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 MAX_JSON_BYTES = 1_000_000
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Headers that say one thing: two different values are a contradiction and not a list (RFC 9110 §5.3).
 SINGLE_HEADERS = (
     "apikey",
@@ -26,9 +27,11 @@ SINGLE_HEADERS = (
     "content-length",
     "content-range",
     "content-type",
+    "cookie",
     "if-modified-since",
     "if-range",
     "if-unmodified-since",
+    "origin",
     "range",
     "tus-resumable",
     "upload-checksum",
@@ -42,7 +45,7 @@ SINGLE_HEADERS = (
     "x-upsert",
 )
 LARGER_BODIES = (
-    "send it in chunks of at most {limit} bytes (POST /storage/v1/upload/tus or /storage/upload/resumable),"
+    "send it in chunks of at most {limit} bytes (POST /storage/v1/upload/tus or /storage/upload/resumable; a file: POST /api/uploads),"
     " or directly (POST /storage/upload/direct)"
 )
 
@@ -50,14 +53,18 @@ Model = TypeVar("Model", bound="BaseModel")
 
 
 class Request:
-    """One HTTP request. Header names are lower-case; `body` is whole and within the limit."""
+    """One HTTP request. Header names are lower-case; `body` is whole and within the limit.
 
-    def __init__(self, event: Event, request_id: str) -> None:
+    `takes_cookie`: a session's cookie is a credential too.
+    """
+
+    def __init__(self, event: Event, request_id: str, takes_cookie: bool = False) -> None:
         context = event["requestContext"]
         self.event = event
         self.request_id = request_id
         self.method: str = context["httpMethod"]
         self.resource: str = context["resourcePath"]
+        self.takes_cookie = takes_cookie
         self.stage: str = context.get("stage") or ""
         self._multi_headers = _multi_headers(event)
 
@@ -89,8 +96,37 @@ class Request:
 
     @cached_property
     def principal(self) -> Principal:
-        """Who calls; raises Unauthorized."""
-        return authenticate(self.headers)
+        """Who calls; raises Unauthorized, and Forbidden for a change that a page of another origin may have asked a browser for."""
+        by_cookie = self.takes_cookie and not {"authorization", "apikey"} & self.headers.keys()
+        cookie = self.cookie if by_cookie else ""
+        if cookie and self.method not in SAFE_METHODS:
+            self.require_same_origin()
+        return authenticate(self.headers, cookie)
+
+    @cached_property
+    def tenant_principal(self) -> Principal:
+        """The same where a tenant's own credential is needed; raises Forbidden for an admin key."""
+        if self.principal.role is Role.ADMIN:
+            raise Forbidden("an admin key manages tenants; use a key or token of the tenant itself")
+        return self.principal
+
+    @property
+    def cookie(self) -> str:
+        """The text of the session's cookie, empty where there is none."""
+        pairs = (pair.strip().partition("=") for pair in self.headers.get("cookie", "").split(";"))
+        return next((value for name, _, value in pairs if name == COOKIE), "")
+
+    def require_same_origin(self) -> None:
+        """Raise Forbidden unless the browser says that a page of this very origin asks (Origin, RFC 6454)."""
+        if self.headers.get("origin", "").lower() != self.origin.lower():
+            raise Forbidden(
+                "a change by a session's cookie needs the header Origin, and that it is this API's own; other pages use a token"
+            )
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of this API."""
+        return "/".join(self.base_url.split("/")[:3])
 
     @cached_property
     def body(self) -> bytes:

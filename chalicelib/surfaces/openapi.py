@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from chalicelib.access.credentials import COOKIE
 from chalicelib.errors import Forbidden, InternalError, InvalidRequest, StowageError, TooLarge, Unauthorized, Unavailable
 from chalicelib.surfaces.mounted import SURFACES
 from chalicelib.surfaces.routes import Route, Surface, named
@@ -29,12 +30,28 @@ _DETAIL_SCHEMA = {
     "required": ["detail"],
     "properties": {"detail": {"type": "string", "description": "For people; says what to do."}},
 }
+_FILE_ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error", "requestId"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "details"],
+            "properties": {
+                "code": {"type": "string", "description": "Stable: for programs. One a status."},
+                "message": {"type": "string", "description": "For people; says what to do."},
+                "details": {"type": "object", "description": "`reason` is the code that the other surfaces have for it."},
+            },
+        },
+        "requestId": {"type": "string"},
+    },
+}
 
 
 @cache
 def document() -> dict[str, Any]:
     """The whole document but `servers`, which depends on the request."""
-    schemas: dict[str, Any] = {"Error": _ERROR_SCHEMA, "Detail": _DETAIL_SCHEMA}
+    schemas: dict[str, Any] = {"Error": _ERROR_SCHEMA, "Detail": _DETAIL_SCHEMA, "FileError": _FILE_ERROR_SCHEMA}
     paths: dict[str, Any] = {}
     for surface in SURFACES:
         for route in surface.routes:
@@ -51,6 +68,12 @@ def document() -> dict[str, Any]:
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or a user token."},
     "apikey": {"type": "apiKey", "in": "header", "name": "apikey", "description": "An API key."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "A session of `POST /auth/session`; changes need `Origin`.",
+    },
 }
 
 
@@ -64,7 +87,7 @@ def _operation(surface: Surface, route: Route, schemas: dict[str, Any]) -> dict[
         "responses": _responses(surface, route, schemas),
     }
     if route.needs_credential:
-        operation["security"] = [{"bearer": []}, {"apikey": []}]
+        operation["security"] = [{"bearer": []}, {"apikey": []}, *([{"session": []}] if surface.takes_cookie else [])]
     if route.body:
         content = {"application/json": {"schema": _model(route.body, schemas)}}
         operation["requestBody"] = {"required": not route.optional_body, "content": content}

@@ -50,7 +50,8 @@ class Route:
 class Surface:
     """A set of routes that share an error format: `render` words an error, with the request's id, in `error_type`.
 
-    `statuses` are those that an error has here and nowhere else; `error_schema` names the shape of a JSON error.
+    `statuses` are those that an error has here and nowhere else; `error_schema` names the shape of a JSON error; `takes_cookie`: a
+    session's cookie is a credential. Two surfaces may share a path, with different methods.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Surface:
     error_type: str = "application/json"
     statuses: Mapping[type[StowageError], int] = field(default_factory=dict)
     error_schema: str = "Error"
+    takes_cookie: bool = False
 
 
 @cache

@@ -3,13 +3,18 @@
 from functools import partial
 
 from chalicelib import providers
-from chalicelib.core import transforms
+from chalicelib.core import publishing, transforms
 from chalicelib.core.objects import Found
 from chalicelib.core.signing import Opened
 from chalicelib.core.transforms import Picture
 from chalicelib.surfaces import downloads
 from chalicelib.surfaces.http import Request
+from chalicelib.tables.buckets import FILES
+from chalicelib.tables.objects import PUBLIC
 from chalicelib.webapp import Answer
+
+# Seconds. As long as anything here takes until it is seen everywhere.
+REDIRECTED_FOR = 60
 
 
 def answer(request: Request, found: Found, opened: Opened | None) -> Answer | None:
@@ -22,8 +27,14 @@ def answer(request: Request, found: Found, opened: Opened | None) -> Answer | No
     wanted = transforms.wanted(found, request.query, request.headers.get("accept", ""), signed, _is_trusted(request))
     if wanted is None:
         return None
-    tag, lasting = transforms.etag(found.row, wanted.options), wanted.lasting and "version" in request.query
-    headers = downloads.common_headers(found, tag, seconds_left, lasting) | ({"Vary": "Accept"} if wanted.varies else {})
+    if publishing.is_published(found.row) and opened is None:
+        location = transforms.published(found, wanted.options)
+        return Answer(302, headers={"Location": location, "Cache-Control": f"public, max-age={REDIRECTED_FOR}"})
+    tag = transforms.etag(found.row, wanted.options)
+    # What a URL of a file's picture means is fixed for its seed: a page that overwrites a file gives `version` too, or another query.
+    lasting = wanted.lasting and ("version" in request.query or found.bucket.name == FILES)
+    is_public = found.bucket.public or found.row.acl == PUBLIC
+    headers = downloads.common_headers(is_public, tag, seconds_left, lasting) | ({"Vary": "Accept"} if wanted.varies else {})
     if downloads.is_unchanged(request, tag, modified=None):
         return Answer(304, headers=headers)
     named = request.query.get("download")

@@ -8,6 +8,10 @@ from typing import ClassVar
 
 from chalicelib.tables.table import JSONAttribute, NumberAttribute, Table, UnicodeAttribute, table_name
 
+# Every tenant's drive: made with the tenant, and the one bucket whose objects are files, with an `acl` and a folder. No bucket that
+# people make has a name that begins with a dot.
+FILES = ".files"
+
 
 class Bucket(Table):
     """One bucket, for good on one storage; `storage_id` None: the internal one.

@@ -1,8 +1,8 @@
-"""Tenants and the keys that speak for them."""
+"""Tenants, the keys that speak for them, and the sessions of users who came by a browser."""
 
 from typing import ClassVar
 
-from chalicelib.tables.table import JSONAttribute, Table, UnicodeAttribute, table_name
+from chalicelib.tables.table import JSONAttribute, NumberAttribute, Table, UnicodeAttribute, table_name
 
 DEFAULT_AUDIENCE = "authenticated"
 
@@ -42,3 +42,20 @@ class ApiKey(Table):
     name = UnicodeAttribute(null=True)
     permissions = JSONAttribute(null=True)
     created_at = UnicodeAttribute()
+
+
+class Session(Table):
+    """A user's token, exchanged for a cookie: its `claims`, by the SHA-256 of the cookie's text. Lies among the keys under `PREFIX`.
+
+    It has no attribute `tenant_id`, so it does not show among the tenant's keys. It ends at `expires_at`, in seconds since 1970.
+    """
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("api-keys")
+
+    key_hash = UnicodeAttribute(hash_key=True)
+    claims = JSONAttribute()
+    of_tenant = UnicodeAttribute()
+    expires_at = NumberAttribute()
+
+    PREFIX: ClassVar[str] = "session#"

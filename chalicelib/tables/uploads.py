@@ -10,6 +10,8 @@
 `content_md5`    of a direct upload, promised by the client in base64
 `sources`        of an upload that joins others: their keys and sizes; `job_id` the job that joins them, in theirs too
 `label`          the TUS client's own metadata, as it came; so is `concatenation`
+`acl`, `folder_id`  of a file, if the client has chosen them
+`files_key`      puts uploads of files into the index `newest`, by tenant; `files_of_creator_key` into `newest-of-creator`
 `result`         the object's row as it was when the upload was done
 `hash_state`     SHA-256 of the first `offset` bytes, put down (base64); None where that is not known
 `expiry_hour`    puts the session into the index `by-expiry`, until the cleanup has been there
@@ -43,6 +45,10 @@ class UploadSession(Table):
     user_metadata = UnicodeAttribute(null=True)
     upsert = BooleanAttribute()
     label = UnicodeAttribute(null=True)
+    acl = UnicodeAttribute(null=True)
+    folder_id = UnicodeAttribute(null=True)
+    files_key = UnicodeAttribute(null=True)
+    files_of_creator_key = UnicodeAttribute(null=True)
     concatenation = UnicodeAttribute(null=True)
     total = NumberAttribute(null=True)
     offset = NumberAttribute(default=0)

@@ -17,6 +17,7 @@ from chalicelib import aws, providers, seam
 from chalicelib.access.principals import Permission, Role
 from chalicelib.core import tenants
 from chalicelib.surfaces import tus
+from chalicelib.surfaces.files.tus_routes import TUS_SURFACE as FILES_TUS_SURFACE
 from chalicelib.surfaces.openapi import SURFACES
 from chalicelib.surfaces.routes import Route
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
@@ -31,7 +32,7 @@ from tests.vault.conftest import put
 
 ROUTES = [route for surface in SURFACES for route in surface.routes]
 BY_NAME = {f"{route.method} {route.path}": route for route in ROUTES}
-TUS = TUS_SURFACE.routes
+TUS = TUS_SURFACE.routes + FILES_TUS_SURFACE.routes
 UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
 AUDITED = "audited"
 NEW_BYTES = b"new bytes"
@@ -61,6 +62,11 @@ BODIES: dict[str, Callable[[str], Any]] = {
     "ChangeStorageConfig": lambda bucket: {"name": "renamed"},
     "CreateVaultStorage": lambda bucket: VAULT_STORAGE | {"name": "another"},
     "CreateVaultKey": lambda bucket: {"name": "another"},
+    "ChangeFile": lambda bucket: {"metadata": {"k": 1}},
+    "SignFile": lambda bucket: {"ttlSeconds": 60},
+    "ImportFile": lambda bucket: {"url": "https://198.51.100.1/known"},  # of a network that is not public
+    "CreateFolder": lambda bucket: {"name": "another"},
+    "ChangeFolder": lambda bucket: {"name": "renamed"},
 }
 # The same for bodies that name a storage, a key or a delta.
 BODIES_OF_IDS: dict[str, Callable[["Ids"], Any]] = {
@@ -105,6 +111,7 @@ READ = Denials(404, 200, nobody_public=200)
 ADMIN = Denials(403, 403)
 OPEN = Denials(200, 200, 200, 200)
 FORGED = Denials(401, 401)  # a signed URL that this installation did not sign, whoever sends it
+UNPUBLISHED = Denials(404, 404, 404, 404)
 BEGUN = Denials(404, 404)  # an upload that somebody else has begun, into whichever bucket
 # CONTRACT "Denials": what SELECT hides is 404; visible but not permitted, and INSERT, are 403; nobody at all is 401.
 EXPECTED = {
@@ -194,12 +201,62 @@ EXPECTED = {
     "GET /admin/tenants/{tenant_id}/keys": ADMIN,
     "DELETE /admin/tenants/{tenant_id}/keys/{key_id}": ADMIN,
     "POST /auth/token": MANAGED,
+    "POST /auth/session": MANAGED,
+    "DELETE /auth/session": OPEN,
+    # The drive is open to users, who have files of their own there: see OF_USERS.
+    "GET /api/storage": MANAGED,
+    "PUT /api/storage/{key+}": MANAGED,
+    "GET /api/storage/{key+}": MANAGED,
+    "HEAD /api/storage/{key+}": MANAGED,
+    "PATCH /api/storage/{key+}": MANAGED,
+    "DELETE /api/storage/{key+}": MANAGED,
+    "POST /api/storage/{key+}": MANAGED,
+    "POST /api/storage/_sign/{key+}": MANAGED,
+    "GET /api/storage/folder-counts": MANAGED,
+    "POST /api/storage/from-url": MANAGED,
+    "GET /api/public/{tenant_id}/{key+}": UNPUBLISHED,
+    "HEAD /api/public/{tenant_id}/{key+}": UNPUBLISHED,
+    "GET /api/folders": MANAGED,
+    "POST /api/folders": MANAGED,
+    "PATCH /api/folders/{folder_id}": MANAGED,
+    "DELETE /api/folders/{folder_id}": MANAGED,
+    "GET /api/uploads": MANAGED,
+    "GET /api/uploads/{upload_id}": BEGUN,
+    "OPTIONS /api/uploads": Denials(204, 204, 204, 204),
+    "POST /api/uploads": MANAGED,
+    "PATCH /api/uploads/{upload_id}": BEGUN,
+    "HEAD /api/uploads/{upload_id}": BEGUN,
+    "DELETE /api/uploads/{upload_id}": BEGUN,
+    "POST /api/uploads/{upload_id}": BEGUN,
 }
 
 
 NO_VAULT = dict.fromkeys(("key_uuid", "delta_uuid", "upload_attempt_uuid", "claim_id"), UNKNOWN)
-# What is asked of the service key's vault by a user: somebody else's keys are not there.
-OF_USERS = {"POST /keys/create": 201, "GET /keys/list": 200}
+# What is asked of the service key's vault, or of its files, by a user: somebody else's are not there.
+OF_USERS = {
+    "POST /keys/create": 201,
+    "GET /keys/list": 200,
+    "POST /auth/session": 200,
+    "DELETE /auth/session": 200,
+    "GET /api/storage": 200,
+    "PUT /api/storage/{key+}": 403,  # INSERT is told so, whether something is there or not
+    "GET /api/storage/folder-counts": 200,
+    "POST /api/storage/from-url": 422,
+    "GET /api/folders": 200,
+    "POST /api/folders": 201,
+    "PATCH /api/folders/{folder_id}": 403,  # seen by all who may read files
+    "DELETE /api/folders/{folder_id}": 403,
+    "GET /api/uploads": 200,
+    "OPTIONS /api/uploads": 204,
+    "POST /api/uploads": 403,
+}
+# What the service key itself is told.
+OF_SERVICE = {
+    "POST /auth/session": 403,
+    "POST /api/storage/from-url": 422,
+    "GET /api/public/{tenant_id}/{key+}": 404,
+    "HEAD /api/public/{tenant_id}/{key+}": 404,
+}
 
 
 @dataclass(frozen=True)
@@ -214,6 +271,7 @@ class Ids:
     upload_id: str
     storage_id: str
     token: str = "e30." + "A" * 43
+    folder_id: str = UNKNOWN
     vault: Mapping[str, str] = field(default_factory=lambda: NO_VAULT)
 
 
@@ -233,7 +291,9 @@ class Known:
         policies = [service("GET", f"/storage/policies/bucket/{each}").json() for each in (bucket, AUDITED)]
         uploads = sorted(json.dumps(row, sort_keys=True) for row in rows_of(self.ids.tenant_id, UploadSession.Meta.table_name))
         vault = [sorted(map(str, rows_of(self.ids.tenant_id, model.Meta.table_name))) for model in (VaultKey, Delta)]
-        return [*listed, service.get(bucket, "known").body, keys, tenants.get_tenant(self.ids.tenant_id).name, policies, uploads, *vault]
+        files = [service("GET", path).json() for path in ("/api/storage", "/api/folders")] + [service("GET", "/api/storage/known").body]
+        named = tenants.get_tenant(self.ids.tenant_id).name
+        return [*listed, service.get(bucket, "known").body, keys, named, policies, uploads, *vault, *files]
 
     def with_token(self, route: Route) -> Ids:
         """The ids, with a token that opens `known` for a route that takes one."""
@@ -257,8 +317,9 @@ def rows_of(named: str, table: str) -> list[dict[str, Any]]:
 def begun(service: Client, bucket: str, route: Route) -> str:
     """An upload over object `known` to which `route` is the very next thing to do."""
     wanted = {"bucket": bucket, "path": "known", "size": len(NEW_BYTES)}
-    if route in TUS:
-        answer = service("POST", "/storage/v1/upload/tus", headers={"tus-resumable": tus.VERSION} | creation_headers(bucket))
+    if route in TUS or is_of_files(route):
+        path = "/api/uploads" if is_of_files(route) else "/storage/v1/upload/tus"
+        answer = service("POST", path, headers={"tus-resumable": tus.VERSION} | creation_headers(bucket))
         assert answer.status == 201, answer.body
         return answer.headers["location"].rpartition("/")[2]
     if route.path.endswith(("/parts", "/confirm")):
@@ -282,6 +343,10 @@ def creation_metadata(bucket: str) -> dict[str, str]:
 def creation_headers(bucket: str) -> dict[str, str]:
     pairs = (f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in creation_metadata(bucket).items())
     return {"upload-length": str(len(NEW_BYTES)), "upload-metadata": ",".join(pairs)}
+
+
+def is_of_files(route: Route) -> bool:
+    return route.path.startswith(("/api/storage", "/api/uploads", "/api/folders", "/api/public", "/auth/session"))
 
 
 def is_of_vault(route: Route) -> bool:
@@ -345,7 +410,9 @@ def known(new_tenant: Any, route: Route, storage_of: Callable[[Tenant, Route], s
         policy_id = tenant.service("POST", "/storage/policies", policy).json()["id"]
         upload_id = begun(tenant.service, bucket, route)
         storage_id = storage_of(tenant, route)
-        ids = Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id, upload_id, storage_id)
+        assert tenant.service("PUT", "/api/storage/known", b"bytes", {"content-type": "text/plain"}).status == 201
+        folder_id = tenant.service("POST", "/api/folders", {"name": "folder"}).json()["data"]["id"]
+        ids = Ids(tenant.tenant_id, bucket, job_id, row.key_id, policy_id, upload_id, storage_id, folder_id=folder_id)
         return Known(tenant, replace(ids, vault=vault_of(tenant.service)) if is_of_vault(route) else ids, custom_key)
 
     return make
@@ -366,7 +433,8 @@ def send(client: Client, route: Route, ids: Ids, **headers: str) -> Answer:
 def _request(route: Route, ids: Ids) -> tuple[str, Any, dict[str, str]]:
     path = route.path.replace("{path+}", "known").replace("{bucket}", ids.bucket)
     path = path.replace("{tenant_id}", ids.tenant_id).replace("{job_id}", ids.job_id).replace("{key_id}", ids.key_id)
-    path = path.replace("{config_id}", ids.storage_id)
+    path = path.replace("{config_id}", ids.storage_id).replace("{folder_id}", ids.folder_id)
+    path = path.replace("{key+}", "known/sign" if route.method == "POST" and route.path == "/api/storage/{key+}" else "known")
     path = path.replace("{policy_id}", ids.policy_id).replace("{token}", ids.token).replace("{upload_id}", ids.upload_id)
     assert "{" not in path, f"say here what stands for the variables of {route.path}"
     if route.path in ("/storages/policy", "/storages/cors"):
@@ -410,7 +478,8 @@ def test_the_service_key_may_do_all_but_manage_tenants(known: Any, route: Route)
     there = known("public")
     ids = there.with_token(route) if "{token}" in route.path else there.ids
     answer = send(there.tenant.service, route, ids)
-    assert answer.status == (403 if route.path.startswith("/admin/") else min(route.answers))
+    told = OF_SERVICE.get(f"{route.method} {route.path}", min(route.answers))
+    assert answer.status == (403 if route.path.startswith("/admin/") else told)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
@@ -425,7 +494,7 @@ def test_anon_and_users_may_only_read_what_is_public(known: Any, route: Route, v
         assert answer.status == min(route.answers)
         return
     name = f"{route.method} {route.path}"
-    of_a_user = role.startswith("user") and is_of_vault(route)
+    of_a_user = role.startswith("user") and (is_of_vault(route) or is_of_files(route))
     assert answer.status == (OF_USERS.get(name, 404) if of_a_user else getattr(EXPECTED[name], visibility))
     if answer.status != 201:
         assert there.state() == before
@@ -476,6 +545,8 @@ def test_an_admin_key_manages_tenants_and_nothing_of_theirs(known: Any, route: R
     answer = send(admin(there.tenant), route, there.ids)
     refused = {"GET /jobs/{job_id}": 404} | {name: 401 for name in BY_NAME if "{token}" in name}
     refused |= {name: 403 for name, each in BY_NAME.items() if each.needs_credential and each.needs_tenant}
+    refused |= dict.fromkeys(["GET /api/storage/{key+}", "HEAD /api/storage/{key+}"], 403)
+    refused |= dict.fromkeys(["GET /api/public/{tenant_id}/{key+}", "HEAD /api/public/{tenant_id}/{key+}"], 404)
     assert answer.status == refused.get(f"{route.method} {route.path}", min(route.answers))
     if not (route.path.startswith("/admin/") and route.method in ("POST", "PATCH", "DELETE")):
         assert there.state() == before
@@ -484,6 +555,9 @@ def test_an_admin_key_manages_tenants_and_nothing_of_theirs(known: Any, route: R
 NAMELESS = (
     *("/storage/buckets", "/admin/tenants", "/auth/token", "/health", "/openapi.json"),
     *("/storages/create", "/storages/list", "/keys/create", "/keys/list"),
+    # Keys of files are one's own: tests/files has two tenants that use the same.
+    *("/auth/session", "/api/storage", "/api/storage/{key+}", "/api/storage/_sign/{key+}", "/api/storage/folder-counts"),
+    *("/api/storage/from-url", "/api/folders", "/api/uploads"),
     *(f"/api/v1/backups/{each}" for each in ("storage-configs", "storage-configs/test-connection")),
 )
 NAMING = [route for route in ROUTES if route.path not in NAMELESS]
@@ -502,7 +576,8 @@ def test_what_is_another_tenants_is_like_what_does_not_exist(known: Any, new_ten
 def _told(answer: Answer, ids: Ids) -> tuple[int, dict[str, str], str]:
     """Everything that an answer tells, but for the ids that the request named and what differs between any two."""
     text = answer.body.decode()
-    for id_ in (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id, ids.upload_id, ids.storage_id, *ids.vault.values()):
+    named = (ids.policy_id, ids.bucket, ids.tenant_id, ids.job_id, ids.key_id, ids.upload_id, ids.storage_id, ids.folder_id)
+    for id_ in (*named, *ids.vault.values()):
         text = text.replace(id_, "ID")
     told = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     return answer.status, told, text.replace(answer.headers["x-request-id"], "REQUEST")
@@ -570,8 +645,10 @@ def all_rows_of(there: Known) -> dict[str, list[str]]:
     return found
 
 
-# Any user may make a key of its own.
-NOT_FOR_USERS = {name: route for name, route in BY_NAME.items() if route.path != "/keys/create"}
+# Any user may make a key of its own, a folder, and a session.
+NOT_FOR_USERS = {
+    name: route for name, route in BY_NAME.items() if name not in ("POST /keys/create", "POST /api/folders", "POST /auth/session")
+}
 
 
 @pytest.mark.parametrize("route", NOT_FOR_USERS.values(), ids=list(NOT_FOR_USERS))

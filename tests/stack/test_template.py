@@ -39,6 +39,7 @@ TABLES = (
     "uploads",
     "keys",
     "deltas",
+    "folders",
     "transforms",
     "limits",
 )
@@ -93,7 +94,7 @@ def test_deleting_the_stack_deletes_no_data(resources: Resources) -> None:
 
 
 def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
-    from chalicelib.tables import buckets, deltas, garbage, jobs, keys, limits, objects, storages, tenants, transforms, uploads
+    from chalicelib.tables import buckets, deltas, folders, garbage, jobs, keys, limits, objects, storages, tenants, transforms, uploads
 
     models = (
         tenants.Tenant,
@@ -114,6 +115,10 @@ def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
         keys.VaultKey,
         deltas.Delta,
         deltas.DeltaPointer,
+        folders.Folder,
+        folders.FolderName,
+        folders.FolderTree,
+        tenants.Session,
         transforms.Transform,
         limits.Limit,
     )
@@ -134,9 +139,27 @@ def test_finished_jobs_expire_and_unfinished_ones_are_found_by_index(stack: Stac
 
 def test_uploads_are_forgotten_and_those_to_be_freed_are_found_by_index(stack: Stack, resources: Resources) -> None:
     assert resources["UploadsTable"]["Properties"]["TimeToLiveSpecification"] == {"AttributeName": "forget_at", "Enabled": True}
-    (index,) = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-uploads")["Table"]["GlobalSecondaryIndexes"]
-    assert (index["IndexName"], index["Projection"]["ProjectionType"]) == ("by-expiry", "KEYS_ONLY")
-    assert {key["KeyType"]: key["AttributeName"] for key in index["KeySchema"]} == {"HASH": "expiry_hour", "RANGE": "upload_id"}
+    indexes = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-uploads")["Table"]["GlobalSecondaryIndexes"]
+    assert {index["Projection"]["ProjectionType"] for index in indexes} == {"KEYS_ONLY"}
+    keyed = {index["IndexName"]: tuple(key["AttributeName"] for key in index["KeySchema"]) for index in indexes}
+    assert keyed == {
+        "by-expiry": ("expiry_hour", "upload_id"),
+        "newest": ("files_key", "upload_id"),
+        "newest-of-creator": ("files_of_creator_key", "upload_id"),
+    }
+
+
+def test_files_are_found_by_the_one_index_that_has_what_a_list_shows(stack: Stack) -> None:
+    indexes = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-objects")["Table"]["GlobalSecondaryIndexes"]
+    assert {index["Projection"]["ProjectionType"] for index in indexes} == {"ALL"}
+    keyed = {index["IndexName"]: tuple(key["AttributeName"] for key in index["KeySchema"]) for index in indexes}
+    assert keyed == {
+        "by-owner": ("owner_key", "name"),
+        "newest": ("files_key", "created_at"),
+        "newest-of-owner": ("files_of_owner_key", "created_at"),
+        "newest-in-folder": ("files_in_folder_key", "created_at"),
+        "newest-of-owner-in-folder": ("files_of_owner_in_folder_key", "created_at"),
+    }
 
 
 def test_keys_of_a_user_and_deltas_to_be_looked_at_are_found_by_index(stack: Stack) -> None:
@@ -202,6 +225,7 @@ def test_the_bucket_forgets_unfinished_uploads_and_old_transforms(resources: Res
         {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 30}},
         {"Prefix": "uploads/", "ExpirationInDays": 7},
         {"Prefix": "transforms/", "ExpirationInDays": 1},
+        {"Prefix": "public/", "ExpirationInDays": 1},
         {"Prefix": "staged/", "ExpirationInDays": 1},
     ]
     assert {rule["Status"] for rule in rules} == {"Enabled"}
@@ -253,7 +277,7 @@ def test_no_role_holds_a_wildcard_that_aws_does_not_demand(resources: Resources,
         ("ImageTransformRole", "ssm:GetParameter"),
         ("ImageTransformRole", "lambda:InvokeFunction"),
         ("ApiHandlerRole", "events:PutEvents"),
-        ("JobWorkerRole", "dynamodb:ConditionCheckItem"),
+        ("BucketObjectsRole", "dynamodb:ConditionCheckItem"),
         ("ObjectRowsRole", "s3:GetObject"),
         ("ObjectRowsRole", "ssm:GetParameter"),
         ("ApiHandlerRole", "s3:ListBucketMultipartUploads"),
@@ -284,9 +308,9 @@ def test_only_the_hourly_function_deletes_any_bytes_and_three_others_deltas(reso
     everything = "arn:${AWS::Partition}:s3:::${Prefix}-${AWS::AccountId}-${AWS::Region}/"
     assert _roles_with(resources, "s3:DeleteObject") == {"HourlyRole", "ApiHandlerRole", "JobWorkerRole", "BucketObjectsRole"}
     for role in FUNCTIONS.values():
-        folder = "*" if role == "HourlyRole" else "deltas/*"
+        folders = {"HourlyRole": ["*"], "JobWorkerRole": ["deltas/*", "public/*"]}.get(role, ["deltas/*"])
         granted = [statement["Resource"] for statement in statements(resources, role) if "s3:DeleteObject" in statement["Action"]]
-        assert granted in ([], [{"Fn::Sub": everything + folder}]), role
+        assert granted in ([], [{"Fn::Sub": everything + folder} for folder in folders]), role
 
 
 def _roles_with(resources: Resources, action: str) -> set[str]:
@@ -298,7 +322,7 @@ def test_the_image_function_reads_sources_and_writes_transforms_alone(resources:
     granted = {(action, str(each["Resource"])) for each in statements(resources, "ImageTransformRole") for action in each["Action"]}
     assert {(action, resource) for action, resource in granted if action.startswith("s3:")} == {
         ("s3:GetObject", str([{"Fn::Sub": f"{bucket}/objects/*"}, {"Fn::Sub": f"{bucket}/staged/*"}])),
-        ("s3:PutObject", str({"Fn::Sub": f"{bucket}/transforms/*"})),
+        ("s3:PutObject", str([{"Fn::Sub": f"{bucket}/transforms/*"}, {"Fn::Sub": f"{bucket}/public/*"}])),
         ("s3:ListBucket", str({"Fn::Sub": bucket})),
     }
 
@@ -319,10 +343,11 @@ def test_only_those_who_have_to_do_with_uploads_may_read_or_change_them(resource
     assert granted({"Fn::GetAtt": ["UploadsTable", "Arn"]}) == {
         "ApiHandlerRole": changing | {"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query"},
         "BucketObjectsRole": changing,
-        "JobWorkerRole": changing,
+        "JobWorkerRole": changing | {"dynamodb:PutItem"},
         "HourlyRole": changing | {"dynamodb:BatchWriteItem", "dynamodb:Query", "dynamodb:Scan"},
     }
     assert granted({"Fn::Sub": "${UploadsTable.Arn}/index/by-expiry"}) == {"HourlyRole": {"dynamodb:Query"}}
+    assert granted({"Fn::Sub": "${UploadsTable.Arn}/index/newest*"}) == {"ApiHandlerRole": {"dynamodb:Query"}}
 
 
 @pytest.mark.parametrize(("role", "may"), [(role, role == "HourlyRole") for role in FUNCTIONS.values()])

@@ -10,13 +10,27 @@ import pytest
 import chalicelib
 from chalicelib import seam
 from chalicelib.core import names, sweeps
-from chalicelib.tables import buckets, deltas, garbage, jobs, keys, limits, objects, policies, storages, tenants, transforms, uploads
+from chalicelib.tables import (
+    buckets,
+    deltas,
+    folders,
+    garbage,
+    jobs,
+    keys,
+    limits,
+    objects,
+    policies,
+    storages,
+    tenants,
+    transforms,
+    uploads,
+)
 from chalicelib.tables.table import Table
 from infra import stack
 
 MODELS = [
     model
-    for module in (buckets, deltas, garbage, jobs, keys, limits, objects, policies, storages, tenants, transforms, uploads)
+    for module in (buckets, deltas, folders, garbage, jobs, keys, limits, objects, policies, storages, tenants, transforms, uploads)
     for _, model in inspect.getmembers(module, inspect.isclass)
     if issubclass(model, Table) and model.__module__ == module.__name__
 ]
@@ -85,22 +99,33 @@ def test_the_index_of_pending_jobs_is_by_its_own_attribute_oldest_change_first(t
 def test_what_expires_does_so_by_an_attribute_that_its_model_has_and_objects_have_not(tables: dict[str, Any]) -> None:
     expiring = {name: each["TimeToLiveSpecification"] for name, each in tables.items() if "TimeToLiveSpecification" in each}
     by_attribute = {"AttributeName": "expires_at", "Enabled": True}
-    alike = dict.fromkeys(["jobs", "limits", "objects", "transforms"], by_attribute)
+    alike = dict.fromkeys(["api-keys", "jobs", "limits", "objects", "transforms"], by_attribute)
     assert expiring == alike | {"uploads": {"AttributeName": "forget_at", "Enabled": True}}
-    expiries = (jobs.Job, limits.Limit, objects.UsedToken, transforms.Transform)
+    expiries = (jobs.Job, limits.Limit, objects.UsedToken, tenants.Session, transforms.Transform)
     assert {model.expires_at.attr_type for model in expiries} == {"N"}
     assert "expires_at" not in objects.StoredObject.get_attributes()
+    assert "expires_at" not in tenants.ApiKey.get_attributes(), "keys last until they are revoked"
     assert (uploads.UploadSession.forget_at.attr_type, uploads.UploadSession.forget_at.null) == ("N", False)
     assert "forget_at" not in uploads.PartsPage.get_attributes(), "an upload may outlast any date that a page could have"
 
 
 def test_the_index_of_uploads_is_by_the_hour_in_which_they_expire_and_names_them_alone(tables: dict[str, Any]) -> None:
-    (index,) = tables["uploads"]["GlobalSecondaryIndexes"]
-    assert index["IndexName"] == "by-expiry"
+    index = next(each for each in tables["uploads"]["GlobalSecondaryIndexes"] if each["IndexName"] == "by-expiry")
     assert [each["AttributeName"] for each in index["KeySchema"]] == ["expiry_hour", "upload_id"]
     assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
     assert uploads.UploadSession.expiry_hour.null, "sparse: sessions that were freed leave the index"
     assert "expiry_hour" not in uploads.PartsPage.get_attributes(), "sparse: parts are no sessions"
+
+
+def test_the_indexes_of_files_hold_files_alone_newest_last(tables: dict[str, Any]) -> None:
+    ours = [each for each in tables["objects"]["GlobalSecondaryIndexes"] if each["IndexName"].startswith("newest")]
+    assert [each["KeySchema"][1]["AttributeName"] for each in ours] == ["created_at"] * 4
+    for each in ours:
+        assert objects.StoredObject.get_attributes()[each["KeySchema"][0]["AttributeName"]].null, "sparse: other objects are not in it"
+    of_uploads = [each for each in tables["uploads"]["GlobalSecondaryIndexes"] if each["IndexName"].startswith("newest")]
+    assert [each["Projection"] for each in of_uploads] == [{"ProjectionType": "KEYS_ONLY"}] * 2, "their rows change with every chunk"
+    for each in of_uploads:
+        assert uploads.UploadSession.get_attributes()[each["KeySchema"][0]["AttributeName"]].null, "sparse: uploads of files alone"
 
 
 def test_the_indexes_of_the_vault_are_sparse(tables: dict[str, Any]) -> None:
@@ -122,6 +147,9 @@ def test_models_that_share_a_table_never_share_a_row() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d", seam.hour(seam.timestamp()))
     assert not uploads.UploadSession.SESSION.startswith(uploads.PartsPage.PREFIX)
     assert not names.is_uuid(deltas.DeltaPointer.ITEM), "a delta lies under its id"
+    assert not names.is_uuid(folders.FolderTree.ITEM), "a folder lies under its id"
+    assert not folders.FolderTree.ITEM.startswith(folders.FolderName.PREFIX)
+    assert not re.fullmatch("[0-9a-f]{64}", tenants.Session.PREFIX + "0" * (64 - len(tenants.Session.PREFIX))), "a key lies under its hash"
 
 
 def test_the_stream_of_objects_carries_both_images(tables: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ as closures (`closures`). What PostgreSQL rejects is refused, and what it fails 
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from chalicelib.access.policy.closures import Scope, closure
@@ -36,6 +37,14 @@ class Policy:
             logger().exception("a policy could not be worked out")
             return False
 
+    def may_hold(self, scope: Scope) -> bool:
+        """Whether it can be true of any row at all, as far as the caller tells who is in `scope`; its row is not looked at."""
+        return _may_hold(self._of_caller, scope) and not (self.is_own_only and scope.uid is None)
+
+    @cached_property
+    def _of_caller(self) -> "_Sketch":
+        return _sketched(self.root)
+
     @property
     def compiled(self) -> str:
         """The policy as JSON, which `from_compiled` reads back."""
@@ -45,7 +54,7 @@ class Policy:
     def from_compiled(cls, text: str) -> "Policy":
         return cls(_read(json.loads(text)))
 
-    @property
+    @cached_property
     def is_own_only(self) -> bool:
         """Whether it can hold only for rows whose `owner_id` is the caller."""
         return _implies_owner(self.root)
@@ -71,6 +80,32 @@ def _written(node: Node) -> list[Any]:
 def _read(written: list[Any]) -> Node:
     kind, type_, start, end, value, *parts = written
     return Node(kind, type_, start, end, value, tuple(map(_read, parts)))
+
+
+# What of a definition says something of the caller alone: conjunctions and disjunctions of it, and None for what depends on a row.
+_Sketch = tuple[str, tuple[Any, ...]] | Callable[[Scope], bool | None] | None
+
+
+def _sketched(node: Node) -> _Sketch:
+    if node.kind in ("and", "or"):
+        return node.kind, tuple(map(_sketched, node.parts))
+    return None if _depends_on_row(node) else closure(node)
+
+
+def _depends_on_row(node: Node) -> bool:
+    return node.kind == "column" or any(map(_depends_on_row, node.parts))
+
+
+def _may_hold(sketch: _Sketch, scope: Scope) -> bool:
+    if sketch is None:
+        return True
+    if isinstance(sketch, tuple):
+        kind, parts = sketch
+        return (all if kind == "and" else any)(_may_hold(part, scope) for part in parts)
+    try:
+        return sketch(scope) is True
+    except EvaluationError:
+        return False
 
 
 def _implies_owner(node: Node) -> bool:

@@ -149,6 +149,16 @@ class Job(TypedDict):
     error: str | None
 
 
+class SessionBegun(TypedDict):
+    """When a session ends, if it is not ended before. The cookie is in `Set-Cookie`."""
+
+    expires_at: str
+
+
+class SessionEnded(TypedDict):
+    """Nothing."""
+
+
 class Health(TypedDict):
     """The API answers."""
 

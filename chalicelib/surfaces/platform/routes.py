@@ -1,10 +1,11 @@
 """The routes that belong to no seed."""
 
-from chalicelib.errors import InvalidName, JobNotFound, KeyNotFound, TenantNotFound
+from chalicelib.errors import Forbidden, InvalidName, JobNotFound, KeyNotFound, TenantNotFound
 from chalicelib.surfaces.routes import Route, Surface
 from chalicelib.surfaces.storage.routes import render
 
 _VIEWS = "chalicelib.surfaces.platform.views:"
+_SESSIONS = "chalicelib.surfaces.platform.sessions:"
 _TENANTS = "chalicelib.surfaces.platform.tenants:"
 _MODELS = "chalicelib.surfaces.platform.models:"
 _TENANT_ERRORS = (TenantNotFound, InvalidName)
@@ -23,6 +24,22 @@ ROUTES = (
     ),
     Route(
         "POST", "/auth/token", _TENANTS + "create_token", "Sign a user token", {200: _MODELS + "CreatedToken"}, body=_MODELS + "CreateToken"
+    ),
+    Route(
+        "POST",
+        "/auth/session",
+        _SESSIONS + "begin",
+        "Exchange a user token for a cookie that the files surface takes",
+        {200: _MODELS + "SessionBegun"},
+    ),
+    Route(
+        "DELETE",
+        "/auth/session",
+        _SESSIONS + "end",
+        "End a session",
+        {200: _MODELS + "SessionEnded"},
+        errors=(Forbidden,),
+        needs_credential=False,
     ),
     Route(
         "POST",

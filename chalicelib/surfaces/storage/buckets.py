@@ -22,7 +22,7 @@ def create(request: Request, body: "models.CreateBucket") -> Answer:
 
 def list_all(request: Request) -> Answer:
     require_service(request.principal, "listing the buckets")
-    return json_answer(200, [shown(bucket) for bucket in buckets.all_of(request.principal.tenant_id)])
+    return json_answer(200, [shown(bucket) for bucket in buckets.made_by(request.principal.tenant_id)])
 
 
 def get(request: Request) -> Answer:

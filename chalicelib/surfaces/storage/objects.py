@@ -1,14 +1,13 @@
 """Objects over HTTP."""
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from chalicelib.core import content, copies, listing, objects
 from chalicelib.core.objects import Upload
-from chalicelib.errors import InvalidRequest
 from chalicelib.surfaces import downloads, forms
-from chalicelib.surfaces.http import Request, flag, json_answer, parsed_json, whole_number
+from chalicelib.surfaces.http import Request, json_answer, whole_number
+from chalicelib.surfaces.writing import metadata, upsert
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
 from chalicelib.webapp import Answer
@@ -129,28 +128,3 @@ def _row_or_job(done: StoredObject | Job) -> Answer:
     if isinstance(done, Job):
         return json_answer(202, {"job_id": done.job_id})
     return json_answer(200, shown(done))
-
-
-def upsert(request: Request, default: bool) -> bool:
-    """Whether an existing object may be replaced: `x-upsert`, or `If-None-Match: *` for never."""
-    condition = request.headers.get("if-none-match")
-    if condition is not None and condition.strip() != "*":
-        raise InvalidRequest("on a write, If-None-Match is '*': the object must not exist")
-    given = request.headers.get("x-upsert")
-    replaces = default if given is None else flag(given, "x-upsert")
-    return replaces and condition is None
-
-
-def metadata(request: Request) -> str | None:
-    """`x-metadata`: the base64 of a JSON object, as the text that is stored."""
-    header = request.headers.get("x-metadata")
-    if header is None:
-        return None
-    try:
-        decoded = base64.b64decode(header, validate=True)
-    except ValueError:
-        raise InvalidRequest("x-metadata is not base64") from None
-    document = parsed_json(decoded, "x-metadata")
-    if not isinstance(document, dict):
-        raise InvalidRequest("x-metadata is the base64 of a JSON object")
-    return content.metadata_text(document)

@@ -7,6 +7,7 @@ from chalicelib.errors import (
     BucketFixed,
     BucketNotEmpty,
     BucketNotFound,
+    BucketReserved,
     BytesMissing,
     ExpiredToken,
     Forbidden,
@@ -152,7 +153,7 @@ ROUTES = (
         "Change a bucket's settings",
         {200: _MODELS + "Bucket"},
         body=_MODELS + "ChangeBucket",
-        errors=(BucketNotFound, BucketFixed, InvalidName),
+        errors=(BucketNotFound, BucketFixed, BucketReserved, InvalidName),
     ),
     Route(
         "DELETE",
@@ -165,7 +166,7 @@ ROUTES = (
                 "if_empty", "query", "`true`: only if it holds no object. A look beforehand: an upload under way can slip through.", _FLAG
             ),
         ),
-        errors=(BucketNotFound, BucketNotEmpty, InvalidName),
+        errors=(BucketNotFound, BucketNotEmpty, BucketReserved, InvalidName),
     ),
     Route(
         "POST",

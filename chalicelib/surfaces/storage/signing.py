@@ -8,7 +8,8 @@ from chalicelib.core.signing import Signed
 from chalicelib.errors import StowageError
 from chalicelib.surfaces import downloads
 from chalicelib.surfaces.http import Request, json_answer
-from chalicelib.surfaces.storage.objects import metadata, stored
+from chalicelib.surfaces.storage.objects import stored
+from chalicelib.surfaces.writing import metadata
 from chalicelib.webapp import Answer
 
 if TYPE_CHECKING:

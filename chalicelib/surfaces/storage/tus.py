@@ -3,10 +3,10 @@
 from chalicelib.core import content
 from chalicelib.core.sessions import Wanted
 from chalicelib.errors import InvalidRequest
-from chalicelib.surfaces.http import Request, parsed_json
-from chalicelib.surfaces.storage.objects import upsert
+from chalicelib.surfaces.http import Request
 from chalicelib.surfaces.tus import protocol
 from chalicelib.surfaces.tus.protocol import Metadata, append, head, options, overridden, terminate
+from chalicelib.surfaces.writing import metadata_of, upsert
 from chalicelib.webapp import Answer
 
 __all__ = ["append", "create", "head", "options", "overridden", "terminate"]
@@ -15,7 +15,7 @@ FOLDER = "/storage/v1/upload/tus"
 
 
 def create(request: Request) -> Answer:
-    return protocol.create(request, FOLDER, lambda metadata: _wanted(metadata, upsert(request, default=True)))
+    return protocol.create(request, FOLDER, lambda metadata: _wanted(metadata, upsert(request, default=True)), named_by=("bucket",))
 
 
 def _wanted(metadata: Metadata, replaces: bool) -> Wanted:
@@ -23,13 +23,6 @@ def _wanted(metadata: Metadata, replaces: bool) -> Wanted:
     if not bucket or not name:
         raise InvalidRequest("Upload-Metadata names the bucket, and the object's path as filename or path")
     content_type = content.declared_type(metadata.get("filetype") or metadata.get("contentType") or "", name)
-    return Wanted(bucket, name, content_type, _user_metadata(metadata.get("metadata")), replaces)
-
-
-def _user_metadata(text: str | None) -> str | None:
-    if not text:
-        return None
-    document = parsed_json(text.encode(), "the metadata in Upload-Metadata")
-    if not isinstance(document, dict):
-        raise InvalidRequest("the metadata in Upload-Metadata is a JSON object")
-    return content.metadata_text(document)
+    text = metadata.get("metadata")
+    user_metadata = metadata_of(text.encode(), "the metadata in Upload-Metadata") if text else None
+    return Wanted(bucket, name, content_type, user_metadata, replaces)

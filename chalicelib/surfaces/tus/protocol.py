@@ -42,14 +42,18 @@ def options(request: Request) -> Answer:
     return _answer(204, capabilities | chunk_max())
 
 
-def create(request: Request, folder: str, wanted_of: WantedOf) -> Answer:
-    """Begin an upload; `folder` is the path that the uploads of this surface lie under."""
+def create(request: Request, folder: str, wanted_of: WantedOf, named_by: Sequence[str]) -> Answer:
+    """Begin an upload; `folder` is the path that the uploads of this surface lie under.
+
+    A partial upload needs none of the metadata that an object is `named_by`.
+    """
     _check_version(request)
     concatenation, label = request.headers.get("upload-concat"), request.headers.get("upload-metadata")
     if not all(text.isascii() and text.isprintable() for text in (concatenation or "", label or "")):
         raise InvalidRequest("Upload-Metadata and Upload-Concat are printable ASCII: values of metadata are in base64")
     metadata = parse_metadata(label or "")
-    told = Wanted("", "", CHUNK) if concatenation == _PARTIAL and "bucket" not in metadata else wanted_of(metadata)
+    is_nameless = concatenation == _PARTIAL and not any(name in metadata for name in named_by)
+    told = Wanted("", "", CHUNK) if is_nameless else wanted_of(metadata)
     wanted = replace(told, label=label or None, concatenation=concatenation)
     if concatenation in (None, _PARTIAL):
         session = _begin(request, PARTIAL if concatenation else OBJECT, wanted)

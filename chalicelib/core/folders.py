@@ -1,0 +1,340 @@
+"""Folders of a tenant's files: labels in a tree, seen by everyone who may read files, of which no storage knows.
+
+A file's folder is an attribute of its row. A file that is stored under `photos/spring/a.jpg` and names no folder is filed in the one
+called `photos/spring`, which is made when it is not there. Who may change or delete a folder is asked of the policies of files, as
+though it were an empty file of its maker's.
+
+Deleting one removes it at once and leaves the rest to a job: its children are lifted to its parent, its files are in no folder any more.
+The job looks once more when nobody can still hold that the folder is there. Killed at any step it goes on.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from chalicelib import seam
+from chalicelib.access import cache
+from chalicelib.access.cache import MinuteCache
+from chalicelib.access.permissions import Columns, Operation, grant, require_any
+from chalicelib.access.principals import Principal
+from chalicelib.core import buckets, jobs, names
+from chalicelib.core.jobs import Kind, Step
+from chalicelib.errors import FolderExists, FolderNotFound, Forbidden, InvalidRequest
+from chalicelib.tables.buckets import FILES, Bucket
+from chalicelib.tables.folders import Folder, FolderName, FolderTree, is_folder, name_item
+from chalicelib.tables.jobs import Job
+from chalicelib.tables.objects import StoredObject, index_key
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
+
+DELETE_JOB = "folder.delete"
+MAX_FOLDERS = 5000
+MAX_DEPTH = 32
+SEPARATOR = "/"
+# What is done in a step of the job, far within its lease.
+UNFILED_AT_ONCE = 100
+# Seconds, of the 28 that a function lives.
+AT_ONCE = 12.0
+# Seconds: a folder is remembered for a minute, and a request that does so then takes its time.
+SETTLED_AFTER = cache.LIFETIME + buckets.REQUESTS_END_WITHIN
+_BUSY = "the folders are being changed by too many at once; try again shortly"
+
+_known: MinuteCache[str] = MinuteCache()
+"""Ids of folders that are there, by tenant and id, and by tenant and name at the top."""
+
+
+# ---- reading -------------------------------------------------------------------------------------------
+def all_of(principal: Principal) -> list[Folder]:
+    """Every folder of the tenant, by name; raises Forbidden, Unauthorized for who may read no file."""
+    require_any(principal, (Operation.SELECT,), buckets.recent(principal.tenant_id, FILES))
+    return sorted(stored(principal.tenant_id), key=lambda folder: (folder.name, folder.folder_id))
+
+
+def stored(tenant_id: str) -> list[Folder]:
+    """Every folder of a tenant as it stands."""
+    return [Folder.from_raw_data(item) for page in Folder.pages_of(tenant_id) for item in page if is_folder(item)]
+
+
+def find(tenant_id: str, folder_id: str) -> Folder:
+    """A folder; raises FolderNotFound."""
+    folder = Folder.read(tenant_id, folder_id) if names.is_uuid(folder_id) else None
+    if folder is None:
+        raise FolderNotFound(f"there is no folder {folder_id[:64]}")
+    return folder
+
+
+def exists(tenant_id: str, folder_id: str) -> bool:
+    """Whether a folder is there, or was a minute ago."""
+    if not names.is_uuid(folder_id):
+        return False
+    key = f"{tenant_id}/{folder_id}"
+    return _known.get(key, lambda: folder_id if Folder.read(tenant_id, folder_id) else None) is not None
+
+
+# ---- making --------------------------------------------------------------------------------------------
+def create(principal: Principal, name: str, parent_id: str | None) -> Folder:
+    """A new folder; raises FolderExists, FolderNotFound, InvalidRequest, Forbidden, Unauthorized."""
+    folder = _new(principal.tenant_id, check_name(name), parent_id, principal.uid)
+    _require(principal, Operation.INSERT, folder)
+    if parent_id is not None:
+        _ancestors(principal.tenant_id, parent_id)
+    _put(folder)
+    return folder
+
+
+def check_name(name: str) -> str:
+    """`name`, or InvalidRequest if it cannot name a folder. It may hold `/`."""
+    if not name.strip() or len(name.encode(errors="surrogatepass")) > names.MAX_NAME_BYTES or not name.isprintable():
+        raise InvalidRequest(f"name: 1 to {names.MAX_NAME_BYTES} bytes of characters that can be printed", field="name")
+    return name
+
+
+def of_key(tenant_id: str, key: str, owner_id: str | None) -> str | None:
+    """The id of the folder that a file is filed in by its key, which is made if it is not there; None for a key without folders.
+
+    It is never a reason to refuse a file: one for which no folder can be made is in none.
+    """
+    name = key.rpartition(SEPARATOR)[0]
+    if not name or not name.isprintable():
+        return None
+
+    def found_or_made() -> str | None:
+        taken = FolderName.read(tenant_id, name_item(None, name))
+        if taken is not None:
+            return str(taken.taken_by)
+        folder = _new(tenant_id, name, None, owner_id)
+        try:
+            _put(folder)
+        except FolderExists as error:  # made by another at this moment
+            return str(error.details["folder_id"])
+        except InvalidRequest:
+            return None
+        return str(folder.folder_id)
+
+    return _known.get(f"{tenant_id}/{name_item(None, name)}", found_or_made)
+
+
+def _new(tenant_id: str, name: str, parent_id: str | None, owner_id: str | None) -> Folder:
+    now = seam.iso(seam.now())
+    return Folder(tenant_id, seam.new_uuid(), name=name, parent_id=parent_id, owner_id=owner_id, created_at=now, updated_at=now)
+
+
+def _put(folder: Folder) -> None:
+    """Write a new folder, with its name and its place in the tree; raises FolderExists, FolderNotFound, InvalidRequest."""
+    tenant_id = folder.tenant_id
+    for _ in tries(_BUSY):
+        try:
+            with Transaction() as transaction:
+                transaction.put(_name_of(folder), FolderName.item.does_not_exist())
+                _grow(transaction, tenant_id, 1)
+                transaction.put(folder)
+                if folder.parent_id is not None:
+                    transaction.check(Folder(tenant_id, folder.parent_id), Folder.folder_id.exists())
+            return
+        except TransactionFailed as failed:
+            taken, full, _, *parent = failed.rows
+            if taken is not None and taken.row is not None and taken.row.taken_by == folder.folder_id:
+                return  # ours: the answer to an earlier attempt was lost
+            _raise(folder, taken, full, parent[0] if parent else None)
+
+
+def _name_of(folder: Folder) -> FolderName:
+    return FolderName(folder.tenant_id, name_item(folder.parent_id, folder.name), taken_by=folder.folder_id)
+
+
+def _grow(transaction: Transaction, tenant_id: str, number: int) -> None:
+    """Count folders that come or go, and tell all who look at the tree that it has changed."""
+    changes = [FolderTree.revision.add(1), FolderTree.folders.add(number)]
+    room = FolderTree.folders.does_not_exist() | (FolderTree.folders < MAX_FOLDERS)
+    transaction.change(FolderTree(tenant_id, FolderTree.ITEM), changes, room if number > 0 else FolderTree.item.exists())
+
+
+def _raise(folder: Folder, taken: ConditionFailed | None, full: ConditionFailed | None, parent: ConditionFailed | None) -> None:
+    """Raise what a transaction failed for, if it is not only that another was at work."""
+    if taken is not None:
+        other = taken.row.taken_by if taken.row else None
+        raise FolderExists(f"there is a folder {folder.name} there already", folder_id=other)
+    if parent is not None:
+        raise FolderNotFound(f"there is no folder {folder.parent_id}")
+    if full is not None:
+        raise InvalidRequest(f"a tenant has at most {MAX_FOLDERS} folders")
+
+
+# ---- changing ------------------------------------------------------------------------------------------
+def change(principal: Principal, folder_id: str, changes: dict[str, Any]) -> Folder:
+    """Give a folder another `name`, or another `parent_id` (None: to the top), and leave what is not given.
+
+    Raises FolderNotFound, FolderExists, InvalidRequest for a circle, Forbidden, Unauthorized.
+    """
+    if "name" in changes:
+        check_name(changes["name"])
+    require_any(principal, (Operation.UPDATE,), buckets.recent(principal.tenant_id, FILES))
+    for _ in tries(_BUSY):
+        folder = find(principal.tenant_id, folder_id)
+        _require(principal, Operation.UPDATE, folder)
+        tree = FolderTree.read(principal.tenant_id, FolderTree.ITEM)
+        wanted = Folder(**folder.attribute_values | changes)
+        goes_below = wanted.parent_id if wanted.parent_id != folder.parent_id else None
+        if goes_below is not None and folder_id in _ancestors(principal.tenant_id, goes_below):
+            raise InvalidRequest("a folder cannot lie in itself, or in one that lies in it", field="parentId")
+        if (wanted.name, wanted.parent_id) == (folder.name, folder.parent_id):
+            return folder
+        if tree is not None and _replace(folder, wanted, tree):
+            return wanted
+    raise AssertionError("tries() ends by raising")
+
+
+def _ancestors(tenant_id: str, folder_id: str) -> Sequence[str]:
+    """The ids from a folder up to the top, its own first; raises FolderNotFound, and InvalidRequest where nothing may lie in it."""
+    found: list[str] = []
+    above: str | None = folder_id
+    while above is not None:
+        if len(found) == MAX_DEPTH:
+            raise InvalidRequest(f"folders lie in each other at most {MAX_DEPTH} deep")
+        found.append(above)
+        above = find(tenant_id, above).parent_id
+    return found
+
+
+def _replace(folder: Folder, wanted: Folder, tree: FolderTree) -> bool:
+    """Write a folder's new name and place, if nothing has changed in the tree since; gives whether it did. Raises FolderExists."""
+    wanted.revision, wanted.updated_at = folder.revision + 1, seam.iso(seam.now())
+    try:
+        with Transaction() as transaction:
+            transaction.put(_name_of(wanted), FolderName.item.does_not_exist())
+            transaction.change(tree, [FolderTree.revision.add(1)], FolderTree.revision == tree.revision)
+            _rewrite(transaction, folder, wanted)
+            transaction.remove(_name_of(folder), FolderName.taken_by == folder.folder_id)
+        return True
+    except TransactionFailed as failed:
+        taken, changed = failed.rows[0], failed.rows[1]
+        if taken is not None and taken.row is not None and taken.row.taken_by == folder.folder_id:
+            return True  # ours: the answer to an earlier attempt was lost
+        if changed is None:
+            _raise(wanted, taken, None, None)
+        return False
+
+
+def _rewrite(transaction: Transaction, folder: Folder, wanted: Folder) -> None:
+    """Have `transaction` set what people change of a folder, while its counters move on."""
+    changes = {name: getattr(wanted, name) for name in ("name", "parent_id", "revision", "updated_at")}
+    transaction.change(folder, Folder.setting(changes), Folder.revision == folder.revision)
+
+
+# ---- deleting ------------------------------------------------------------------------------------------
+def delete(principal: Principal, folder_id: str) -> None:
+    """Remove a folder; what was in it is seen to at once, as far as a request's time goes. Raises FolderNotFound, Forbidden, Unauthorized.
+
+    The row goes and the job comes in one transaction: killed right after it, the job is found and woken by the hourly cleanup.
+    """
+    ends = seam.timestamp() + AT_ONCE
+    job = _begin_deletion(principal, folder_id)
+    jobs.work(job.job_id, {DELETE_JOB: Kind(delete_step)}, lambda: ends - seam.timestamp(), reserve=0)
+
+
+def _begin_deletion(principal: Principal, folder_id: str) -> Job:
+    require_any(principal, (Operation.DELETE,), buckets.recent(principal.tenant_id, FILES))
+    for _ in tries(_BUSY):
+        folder = find(principal.tenant_id, folder_id)
+        _require(principal, Operation.DELETE, folder)
+        task = {"folder_id": folder_id, "parent_id": folder.parent_id, "deleted_at": seam.timestamp()}
+        job = jobs.new(DELETE_JOB, principal, task)
+        try:
+            with Transaction() as transaction:
+                transaction.remove(folder, Folder.revision == folder.revision)
+                transaction.remove(_name_of(folder), FolderName.taken_by == folder_id)
+                _grow(transaction, principal.tenant_id, -1)
+                transaction.put(job)
+        except TransactionFailed:
+            continue
+        _known.forget(f"{principal.tenant_id}/{folder_id}")
+        _known.forget(f"{principal.tenant_id}/{name_item(None, folder.name)}")
+        return job
+    raise AssertionError("tries() ends by raising")
+
+
+def delete_step(job: Job) -> Step:
+    """Lift the children of a deleted folder, or take a page of files out of it; `done` counts both. At the end it looks once more."""
+    settled = job.task["deleted_at"] + SETTLED_AFTER
+    wait = max(0.0, settled - seam.timestamp())  # the clock is read before the look that may be the last
+    tenant_id, folder_id = job.tenant_id, job.task["folder_id"]
+    children = [folder for folder in stored(tenant_id) if folder.parent_id == folder_id]
+    for child in children:
+        _lift(child, job.task["parent_id"])
+    bucket = buckets.get(tenant_id, FILES)
+    rows = _filed_in(bucket, folder_id)
+    for row in rows:
+        _unfile(row, folder_id)
+    done = int(job.done) + len(children) + len(rows)
+    is_last = not children and len(rows) < UNFILED_AT_ONCE
+    return Step({}, done, done, finished=is_last and not wait, wait=wait if is_last else 0)
+
+
+def _lift(child: Folder, parent_id: str | None) -> None:
+    """Have a child lie where its parent lay, under another name if its own is taken there, or at the top if that has gone too."""
+    for number in range(1, MAX_FOLDERS):
+        wanted = Folder(**child.attribute_values)
+        wanted.parent_id, wanted.revision, wanted.updated_at = parent_id, child.revision + 1, seam.iso(seam.now())
+        if number > 1:
+            wanted.name = f"{child.name[: names.MAX_NAME_BYTES // 8]} ({number})"
+        try:
+            with Transaction() as transaction:
+                transaction.put(_name_of(wanted), FolderName.item.does_not_exist())
+                transaction.remove(_name_of(child), FolderName.taken_by == child.folder_id)
+                _rewrite(transaction, child, wanted)
+                if parent_id is not None:
+                    transaction.check(Folder(child.tenant_id, parent_id), Folder.folder_id.exists())
+            return
+        except TransactionFailed as failed:
+            taken, _, _, *parent = failed.rows
+            if parent and parent[0] is not None:
+                parent_id = None
+            elif taken is None or (taken.row is not None and taken.row.taken_by == child.folder_id):
+                return  # done, if an answer was lost; or changed meanwhile, or busy: the next step looks again
+
+
+def _filed_in(bucket: Bucket, folder_id: str) -> list[StoredObject]:
+    query = {
+        "IndexName": "newest-in-folder",
+        "KeyConditionExpression": "files_in_folder_key = :f",
+        "ExpressionAttributeValues": {":f": {"S": index_key(bucket.partition, folder_id)}},
+        "Limit": UNFILED_AT_ONCE,
+    }
+    return [StoredObject.from_raw_data(item) for item in next(StoredObject.pages(**query))]
+
+
+def _unfile(seen: StoredObject, folder_id: str) -> None:
+    """Take a file out of a folder, if it is in it. The index, where it was seen, may lag."""
+    row: StoredObject | None = seen
+    for _ in tries(f"file {seen.name} is being written by too many at once; try again shortly"):
+        if row is None or row.folder_id != folder_id:
+            return
+        was_read = (StoredObject.version == row.version) & (StoredObject.revision == row.revision)
+        row.filed(row.acl, None).revision += 1
+        try:
+            row.put(was_read)
+            return
+        except ConditionFailed as failed:
+            row = failed.row
+
+
+# ---- who may -------------------------------------------------------------------------------------------
+def _require(principal: Principal, operation: Operation, folder: Folder) -> None:
+    bucket = buckets.recent(principal.tenant_id, FILES)
+    require_any(principal, (operation,), bucket)
+    if not grant(principal, operation, bucket).allows(_columns(folder)):
+        raise Forbidden(f"this credential may not {operation} folder {folder.name}")
+
+
+def _columns(folder: Folder) -> Columns:
+    """A folder as policies see it: an empty file, whose name ends in `/`."""
+    return {
+        "id": folder.folder_id,
+        "name": folder.name + SEPARATOR,
+        "bucket_id": FILES,
+        "size": 0,
+        "content_type": "inode/directory",
+        "checksum": None,
+        "owner_id": folder.owner_id,
+        "user_metadata": None,
+        "created_at": folder.created_at,
+        "updated_at": folder.updated_at,
+    }

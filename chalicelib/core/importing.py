@@ -1,0 +1,172 @@
+"""Files from elsewhere: what a URL answers is stored as a file, through the same engine as any upload.
+
+Every address on the way, redirects included, is judged before it is asked (`outbound.py`). What counts are the bytes that come, not
+those that are announced. The request fetches for some seconds; what takes longer is fetched anew by a job. Killed in between, either
+leaves an unfinished upload, which the cleanup frees; the job remembers its upload, so that what has been stored is not stored again.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote, urlsplit
+
+from chalicelib import outbound
+from chalicelib.access.permissions import Operation
+from chalicelib.access.principals import Principal
+from chalicelib.core import content, files, filing, jobs, limits, names, sessions, uploads
+from chalicelib.core.filing import Filing
+from chalicelib.core.jobs import JobFailed, Step
+from chalicelib.core.sessions import Wanted
+from chalicelib.errors import ImportFailed, InvalidName, InvalidRequest, StowageError, TooLarge
+from chalicelib.settings import settings
+from chalicelib.tables.buckets import FILES
+from chalicelib.tables.jobs import Job
+from chalicelib.tables.objects import StoredObject
+from chalicelib.tables.uploads import UploadSession
+
+JOB = "file.import"
+MAX_BYTES = 100_000_000
+# Seconds: of the 28 that a function lives, and for a job.
+AT_ONCE = 15.0
+WHOLE = 30.0
+REDIRECTS = 5
+# Held twice in memory, and more than a part needs.
+PIECE = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What is to be fetched, and what it becomes. None of `key` or `content_type`: what the URL, or its server, says."""
+
+    url: str
+    key: str | None = None
+    content_type: str | None = None
+    filing: Filing = field(default_factory=Filing)
+
+
+class _TooSlow(Exception):
+    """It takes longer than a request may."""
+
+
+def begin(principal: Principal, wanted: Import) -> StoredObject | Job:
+    """Fetch and store a file, or begin a job that does; gives its row, or the job.
+
+    Raises ImportFailed, TooLarge, Throttled, InvalidRequest for a URL that must not be asked, and what storing a file raises.
+    """
+    files.require(principal, Operation.INSERT, Operation.UPDATE)
+    outbound.check_url(wanted.url, "url")
+    key = names.check_name_in(FILES, wanted.key or _key_of(wanted.url))
+    filing.check(principal.tenant_id, wanted.filing)
+    limits.take(principal.tenant_id, "imports", settings().imports_per_minute)
+    try:
+        return uploads.result(_fetch(principal, wanted, key, AT_ONCE))
+    except _TooSlow:
+        task = {"url": wanted.url, "key": key, "content_type": wanted.content_type}
+        return jobs.start(JOB, principal, task | {"acl": wanted.filing.acl, "folder_id": wanted.filing.folder_id})
+
+
+def _key_of(url: str) -> str:
+    """The last part of a URL's path; raises InvalidName where there is none."""
+    key = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    if not key:
+        raise InvalidName("the URL names no file; say which key it is to have")
+    return key
+
+
+# ---- fetching ------------------------------------------------------------------------------------------
+@contextmanager
+def _asking(url: str, seconds: float) -> Iterator[outbound.Response]:
+    """What a URL answers; raises _TooSlow when it takes longer, ImportFailed when it is nothing to store."""
+    with outbound.within(seconds) as deadline:
+        try:
+            with outbound.following(url, REDIRECTS) as response:
+                if response.length is not None and response.length > MAX_BYTES:
+                    raise _too_large()
+                yield response
+        except (outbound.Refused, outbound.Unreachable) as error:
+            if deadline.passed:
+                raise _TooSlow from error
+            raise ImportFailed(f"the URL cannot be fetched: {error}") from error
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"at most {MAX_BYTES} bytes are fetched from a URL, and these are more", limit=MAX_BYTES)
+
+
+def _told(wanted: Import, key: str, response: outbound.Response) -> Wanted:
+    """What the file is to be, as far as it is known before its bytes are."""
+    declared = wanted.content_type or response.content_type
+    try:
+        content_type = content.declared_type(declared, key)
+    except InvalidRequest:  # the server says something, but no media type
+        content_type = content.declared_type("", key)
+    return Wanted(FILES, key, content_type, filing=wanted.filing)
+
+
+def _fetch(principal: Principal, wanted: Import, key: str, seconds: float, begun: UploadSession | None = None) -> UploadSession:
+    """Fetch and store; gives the upload that it became. One that fails, and that `begun` is not, is given up at once."""
+    session = begun
+    try:
+        with _asking(wanted.url, seconds) as response:
+            offset = 0
+            for piece, is_last in _with_their_end(response.pieces(PIECE)):
+                if offset + len(piece) > MAX_BYTES:
+                    raise _too_large()
+                total = offset + len(piece) if is_last else None
+                if session is None:
+                    session = uploads.begin(principal, sessions.OBJECT, replace(_told(wanted, key, response), total=total), piece)
+                else:
+                    session = uploads.append(principal, session.upload_id, offset, piece, total)
+                offset += len(piece)
+    except Exception:
+        if session is not None and begun is None:
+            _give_up(principal, session.upload_id)
+        raise
+    if session is None:
+        raise ImportFailed("the URL cannot be fetched")
+    return session
+
+
+def _with_their_end(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Each piece, and whether it is the last; at least one, empty if there is nothing."""
+    piece = next(pieces, b"")
+    for following in pieces:
+        yield piece, False
+        piece = following
+    yield piece, True
+
+
+def _give_up(principal: Principal, upload_id: str) -> None:
+    with suppress(StowageError):  # the cleanup frees it
+        uploads.terminate(principal, upload_id)
+
+
+# ---- the job -------------------------------------------------------------------------------------------
+def step(job: Job) -> Step:
+    """Begin an upload of the type that the URL's server says, or fetch into it. An upload that was cut off is begun anew."""
+    principal, task = Principal.restored(job.task["principal"]), job.task
+    wanted = Import(task["url"], task["key"], task["content_type"], Filing(task["acl"], task["folder_id"]))
+    try:
+        with jobs.refused_for_good():
+            begun = sessions.stored(job.checkpoint.get("upload_id", ""))
+            if begun is not None and begun.status == sessions.DONE:
+                return Step(dict(job.checkpoint), int(begun.total), int(begun.total), finished=True)
+            if begun is None or begun.status != sessions.OPEN or begun.offset or begun.lease_until:
+                return Step({"upload_id": _begin_anew(principal, wanted, begun)}, 0)
+            done = _fetch(principal, wanted, task["key"], WHOLE, begun)
+            return Step(dict(job.checkpoint), int(done.total), int(done.total), finished=True)
+    except _TooSlow as error:
+        raise JobFailed(f"the URL takes longer than {WHOLE:.0f} seconds") from error
+
+
+def _begin_anew(principal: Principal, wanted: Import, cut_off: UploadSession | None) -> str:
+    if cut_off is not None:
+        _give_up(principal, cut_off.upload_id)
+    with _asking(wanted.url, WHOLE) as response:
+        return str(uploads.begin(principal, sessions.OBJECT, _told(wanted, str(wanted.key), response)).upload_id)
+
+
+def give_up(job: Job) -> None:
+    """Free what a job that failed has stored."""
+    if "upload_id" in job.checkpoint:
+        _give_up(Principal.restored(job.task["principal"]), job.checkpoint["upload_id"])

@@ -1,0 +1,64 @@
+"""Transformed images of public files, which anybody may fetch from an origin of the installation's (`STOWAGE_PUBLIC_BASE_URL`).
+
+    public/{bucket_id}/{version}/{options}     in the internal storage; the origin shows what lies below `public/`, and nothing else
+
+What lies there is of a version that is the object of a public file. When it no longer is, because the file was overwritten, deleted or
+made private, the stream of the objects table has a job remove it, and look once more when no request can be under way that took it for
+public. A lifecycle rule removes what is a day old, whatever becomes of the job.
+"""
+
+import uuid
+from itertools import islice
+
+from chalicelib import providers, seam
+from chalicelib.access.principals import Principal, Role
+from chalicelib.core import garbage, jobs
+from chalicelib.core.buckets import REQUESTS_END_WITHIN
+from chalicelib.core.jobs import Step
+from chalicelib.settings import settings
+from chalicelib.tables.jobs import Job
+from chalicelib.tables.objects import PUBLIC, StoredObject
+
+JOB = "files.unpublish"
+FOLDER = "public/"
+REMOVED_AT_ONCE = 500
+_JOBS = uuid.UUID("a2c0e9b4-53c5-4f0e-9e5b-0f1ce5a3d3c6")
+
+
+def is_published(row: StoredObject) -> bool:
+    """Whether anybody may see transforms of it."""
+    return bool(settings().public_base_url) and row.acl == PUBLIC
+
+
+def folder_of(row: StoredObject) -> str:
+    """What lies below it is made of one version."""
+    return f"{FOLDER}{row.partition.partition('#')[2]}/{row.version}/"
+
+
+def url_of(key: str) -> str:
+    """Where the origin shows what lies under a key of the folder."""
+    return f"{settings().public_base_url.rstrip('/')}/{key.removeprefix(FOLDER)}"
+
+
+def withdraw(before: StoredObject | None, after: StoredObject | None) -> None:
+    """Have what was published of a row removed, if it is not to be seen any more. The same change, told again, is one job."""
+    if before is None or before.acl != PUBLIC:
+        return
+    if after is not None and after.acl == PUBLIC and after.version == before.version:
+        return
+    principal = Principal(Role.SERVICE, before.partition.partition("#")[0])
+    job = jobs.new(JOB, principal, {"folder": folder_of(before), "withdrawn_at": seam.timestamp()})
+    job.job_id = str(uuid.uuid5(_JOBS, f"{before.version}.{int(before.revision)}"))
+    jobs.restart(job, None)
+
+
+def step(job: Job) -> Step:
+    """Remove a page of what was published; at the end it looks once more."""
+    wait = max(0.0, job.task["withdrawn_at"] + REQUESTS_END_WITHIN - seam.timestamp())  # before the look that may be the last
+    storage = providers.internal()
+    keys = [listed.key for listed in islice(storage.list(job.task["folder"], ""), REMOVED_AT_ONCE)]
+    left = storage.delete(keys) if keys else {}
+    if left:
+        raise garbage.not_deleted(left)
+    done = int(job.done) + len(keys)
+    return Step({}, done, done, finished=not keys and not wait, wait=0 if keys else wait)
