@@ -7,8 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from chalicelib.tables.buckets import FILES, Bucket
-from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.jobs import Job
+from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import scan
 from infra import stack
 from tests.client import Answer, Client
