@@ -126,6 +126,8 @@ class Run:
             "STOWAGE_URL": f"http://localhost:{self._options.port}",
             **self._aws.environment(),
             "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{stack.remembered_port(self._folder.images_port)}",
+            # The embedded S3 shows its objects to everybody: it stands in for the origin that a deployment has for public files.
+            "STOWAGE_PUBLIC_BASE_URL": f"{self._aws.endpoint}/{outputs['InternalBucket']}/public",
             **self._options.settings,
             "STOWAGE_TABLE_PREFIX": self._template["Parameters"]["Prefix"]["Default"],
             "STOWAGE_S3_BUCKET": outputs["InternalBucket"],

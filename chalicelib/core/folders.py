@@ -29,8 +29,8 @@ DELETE_JOB = "folder.delete"
 MAX_FOLDERS = 5000
 MAX_DEPTH = 32
 SEPARATOR = "/"
-# What is done in a step of the job, far within its lease.
-UNFILED_AT_ONCE = 100
+# Folders and files that a step of the job sees to, far within its lease.
+MOVED_AT_ONCE = 100
 # Seconds, of the 28 that a function lives.
 AT_ONCE = 12.0
 # Seconds: a folder is remembered for a minute, and a request that does so then takes its time.
@@ -256,7 +256,7 @@ def delete_step(job: Job) -> Step:
     settled = job.task["deleted_at"] + SETTLED_AFTER
     wait = max(0.0, settled - seam.timestamp())  # the clock is read before the look that may be the last
     tenant_id, folder_id = job.tenant_id, job.task["folder_id"]
-    children = [folder for folder in stored(tenant_id) if folder.parent_id == folder_id]
+    children = [folder for folder in stored(tenant_id) if folder.parent_id == folder_id][:MOVED_AT_ONCE]
     for child in children:
         _lift(child, job.task["parent_id"])
     bucket = buckets.get(tenant_id, FILES)
@@ -264,7 +264,7 @@ def delete_step(job: Job) -> Step:
     for row in rows:
         _unfile(row, folder_id)
     done = int(job.done) + len(children) + len(rows)
-    is_last = not children and len(rows) < UNFILED_AT_ONCE
+    is_last = not children and len(rows) < MOVED_AT_ONCE
     return Step({}, done, done, finished=is_last and not wait, wait=wait if is_last else 0)
 
 
@@ -296,7 +296,7 @@ def _filed_in(bucket: Bucket, folder_id: str) -> list[StoredObject]:
         "IndexName": "newest-in-folder",
         "KeyConditionExpression": "files_in_folder_key = :f",
         "ExpressionAttributeValues": {":f": {"S": index_key(bucket.partition, folder_id)}},
-        "Limit": UNFILED_AT_ONCE,
+        "Limit": MOVED_AT_ONCE,
     }
     return [StoredObject.from_raw_data(item) for item in next(StoredObject.pages(**query))]
 

@@ -13,6 +13,7 @@ from tests.local.test_run import Running, live  # noqa: F401  the fixture
 
 TEXT = README.read_text(encoding="utf-8")
 OWN_STORAGE = re.findall(r"```sh\n(.*?)```", TEXT.partition("## Bring your own storage")[2].partition("\n## ")[0], re.DOTALL)
+FILES = re.findall(r"```sh\n(.*?)```", TEXT.partition("\n## Files\n")[2].partition("\n## ")[0], re.DOTALL)
 (VAULT,) = re.findall(r"```sh\n(.*?)```", TEXT.partition("## The vault")[2].partition("\n## ")[0], re.DOTALL)
 TOUR = README.read_text(encoding="utf-8").partition("## Five minutes")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"```sh\n(.*?)```", TOUR, re.DOTALL)
@@ -76,6 +77,20 @@ def test_the_vault_s_client_does_what_it_says(live: Running, folder: Path) -> No
     assert (folder / "diary.back.txt").read_text() == "Dear diary\n"
     assert '"daily":{"limit":2,"used":1,' in done.stdout
     assert '"warning":null,"left":[]' in done.stdout
+
+
+def test_files_are_stored_listed_signed_fetched_and_shown(live: Running, folder: Path) -> None:  # noqa: F811
+    script = STRICT + f"source {live.data / 'dev.env'}\n" + "\n".join(FILES)
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"key":"diary/2026/day.txt"' in done.stdout
+    assert '"name":"diary/2026"' in done.stdout
+    assert '"folderId":null' in done.stdout
+    assert '"metadata":{"mood":"good"}' in done.stdout
+    assert "\nWhat a day\n" in done.stdout
+    assert '"key":"fetched/health.json"' in done.stdout
+    with Image.open(folder / "dawn.webp") as image:
+        assert (image.format, image.size) == ("WEBP", (2, 1))
 
 
 def test_a_storage_of_one_s_own_is_made_tested_and_used(live: Running, folder: Path) -> None:  # noqa: F811
