@@ -148,7 +148,7 @@ def step(job: Job) -> Step:
     wanted = Import(task["url"], task["key"], task["content_type"], Filing(task["acl"], task["folder_id"]))
     try:
         with jobs.refused_for_good():
-            begun = sessions.stored(job.checkpoint.get("upload_id", ""))
+            begun = sessions.stored(job.checkpoint["upload_id"]) if "upload_id" in job.checkpoint else None
             if begun is not None and begun.status == sessions.DONE:
                 return Step(dict(job.checkpoint), int(begun.total), int(begun.total), finished=True)
             if begun is None or begun.status != sessions.OPEN or begun.offset or begun.lease_until:

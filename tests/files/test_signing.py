@@ -331,6 +331,8 @@ def test_a_token_opens_its_file_whoever_holds_it(tenant: Tenant, owner: Client, 
     token = sign(owner)
     for client in (bob, tenant.anon, tenant.service):
         assert opened(client, token).body == BODY
+    for headers in ({"authorization": "Bearer sk_none"}, {"apikey": "pk_none"}, {"cookie": "stowage_session=has-ended"}):
+        assert opened(tenant.nobody, token, **headers).body == BODY
 
 
 def test_a_token_is_for_its_key_alone(owner: Client, nobody: Client) -> None:
@@ -430,8 +432,8 @@ def test_a_payload_that_is_none_is_refused(owner: Client, nobody: Client, payloa
     assert is_refused(opened(nobody, f"{encoded(payload)}.{signature}"))
 
 
-@pytest.mark.parametrize("length", [4097, 100_000, 1_000_000])
-@pytest.mark.parametrize("piece", ["A", ".", "%", "日", "["])
+@pytest.mark.parametrize("length", [4097, 300_000])
+@pytest.mark.parametrize("piece", ["A", ".", "日"])
 def test_a_very_long_token_is_refused(owner: Client, nobody: Client, piece: str, length: int) -> None:
     """F10.7"""
     token = sign(owner)

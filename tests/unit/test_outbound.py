@@ -284,7 +284,9 @@ def test_silence_is_unreachable(web: Web, monkeypatch: pytest.MonkeyPatch) -> No
 
 # ---- HTTPS -----------------------------------------------------------------------------------------------------
 def certificate(folder: Path, name: str) -> Path:
-    """A certificate for host `name` with its key, which is its own authority."""
+    """A certificate for host `name`, or an IPv4 address, with its key, which is its own authority."""
+    is_address = name.replace(".", "").isdigit()
+    subjects: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(name)) if is_address else x509.DNSName(name)]
     key, subject = ec_key("tls"), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     made = (
@@ -295,7 +297,7 @@ def certificate(folder: Path, name: str) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -1,0 +1,1033 @@
+"""Folders: a tree of names that files are shown in, of which the storage knows nothing (CONTRACT "Files surface", FEATURES F13)."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from chalicelib.core import folders, jobs, newest, tenants
+from chalicelib.tables import table
+from chalicelib.tables.folders import Folder
+from chalicelib.tables.jobs import Job
+from tests.client import Answer, Client, together
+from tests.conftest import Call, Clock, Tenant, run_job
+from tests.durability.conftest import Stream
+from tests.files.conftest import ROOT, folder, get, keys, listed, patch, put, refused, row_of, run_pending, stored
+
+PROPERTY = hypothesis_settings(
+    deadline=None, max_examples=15, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
+FIELDS = {"id", "name", "parentId", "ownerId", "createdAt", "updatedAt"}
+DEEPEST = 32
+LONGEST = "x" * 700
+NO_NAMES = [
+    "",
+    " ",
+    "\t\n",
+    "\xa0",
+    "a\nb",
+    "a\0b",
+    "a\x7f",
+    "\x85",
+    "\u200b",
+    "a\u2028b",
+    "\ud800",
+    "x" * 701,
+    "é" * 351,
+    None,
+    5,
+    ["a"],
+    {},
+]
+# Seconds after which nobody can still hold that a deleted folder is there.
+SETTLED = folders.SETTLED_AFTER + 1
+
+Choose = Callable[[str, str], None]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def create(client: Client, name: Any, parent_id: Any = None) -> Answer:
+    return client("POST", "/api/folders", {"name": name, "parentId": parent_id})
+
+
+def change(client: Client, folder_id: str, **changes: Any) -> Answer:
+    return client("PATCH", f"/api/folders/{folder_id}", changes)
+
+
+def moved(client: Client, folder_id: str, parent_id: str | None) -> Answer:
+    return change(client, folder_id, parentId=parent_id)
+
+
+def remove(client: Client, folder_id: str) -> Answer:
+    return client("DELETE", f"/api/folders/{folder_id}")
+
+
+def removed(client: Client, folder_id: str) -> None:
+    answer = remove(client, folder_id)
+    assert (answer.status, answer.json()) == (200, {"ok": True})
+
+
+def all_of(client: Client) -> list[dict[str, Any]]:
+    answer = client("GET", "/api/folders")
+    assert answer.status == 200, answer.body
+    found: list[dict[str, Any]] = answer.json()["data"]
+    return found
+
+
+def names_of(client: Client) -> list[str]:
+    return [each["name"] for each in all_of(client)]
+
+
+def shown(client: Client, folder_id: str) -> dict[str, Any]:
+    """A folder as it is listed."""
+    (found,) = (each for each in all_of(client) if each["id"] == folder_id)
+    return found
+
+
+def place_of(client: Client, folder_id: str) -> tuple[str, str | None]:
+    """A folder's name and parent."""
+    found = shown(client, folder_id)
+    return found["name"], found["parentId"]
+
+
+def file_of(client: Client, key: str) -> dict[str, Any]:
+    """A file as it is listed."""
+    (found,) = (each for each in listed(client, "limit=200")["data"] if each["key"] == key)
+    return found
+
+
+def folder_of(client: Client, key: str) -> str | None:
+    """The id of the folder that a file is in."""
+    found: str | None = file_of(client, key)["folderId"]
+    return found
+
+
+def named(client: Client, folder_id: str | None) -> str | None:
+    """The name of a folder, None for none."""
+    return None if folder_id is None else str(shown(client, folder_id)["name"])
+
+
+def parents_of(client: Client) -> dict[str, str | None]:
+    """Every folder's parent; fails where one is not there, or where a way up never ends."""
+    parents = {each["id"]: each["parentId"] for each in all_of(client)}
+    for each in parents:
+        above, steps = parents[each], 0
+        while above is not None:
+            assert above in parents, "a folder lies in one that is not there"
+            above, steps = parents[above], steps + 1
+            assert steps <= len(parents), "folders lie in each other"
+    return parents
+
+
+def settle(tenant: Tenant, clock: Clock) -> None:
+    """Have the jobs look for the last time."""
+    clock.advance(SETTLED)
+    run_pending(tenant)
+
+
+# ---- what there is -------------------------------------------------------------------------------------
+def test_a_folder_is_made_and_shown(ada: Client, tenant: Tenant) -> None:
+    """F13.1"""
+    answer = create(ada, "photos")
+    assert answer.status == 201
+    made = answer.json()["data"]
+    assert made.keys() == FIELDS
+    assert (made["name"], made["parentId"], made["createdAt"]) == ("photos", None, made["updatedAt"])
+    assert made["ownerId"] == stored(ada, "a.txt")["ownerId"]
+    assert all_of(ada) == [made]
+    assert create(tenant.service, "of the service").json()["data"]["ownerId"] is None
+
+
+def test_a_folder_lies_in_another_or_at_the_top(ada: Client) -> None:
+    """F13.1"""
+    outer = folder(ada, "outer")
+    assert shown(ada, folder(ada, "inner", outer))["parentId"] == outer
+    assert ada("POST", "/api/folders", {"name": "no parent is told"}).json()["data"]["parentId"] is None
+
+
+def test_folders_are_listed_by_name(ada: Client) -> None:
+    """F13.1"""
+    outer = folder(ada, "m")
+    for name in ("b", "Z", "a", "é", "10", "9"):
+        folder(ada, name, outer if name in ("a", "9") else None)
+    assert names_of(ada) == ["10", "9", "Z", "a", "b", "m", "é"]
+
+
+def test_everyone_who_may_read_files_sees_all_folders(ada: Client, bob: Client, service: Client) -> None:
+    """F13.1"""
+    for client, name in ((ada, "of ada"), (bob, "of bob"), (service, "of the service")):
+        folder(client, name)
+    assert all_of(ada) == all_of(bob) == all_of(service)
+    assert len(all_of(ada)) == 3
+
+
+def test_who_may_do_nothing_with_files_sees_and_makes_no_folders(tenant: Tenant, ada: Client, choose: Choose) -> None:
+    """F13.1"""
+    of_ada = folder(ada, "of ada")
+    asked = [("GET", "", None), ("POST", "", {"name": "x"}), ("PATCH", f"/{of_ada}", {"name": "x"}), ("DELETE", f"/{of_ada}", None)]
+    for method, path, body in asked:
+        refused(tenant.anon(method, f"/api/folders{path}", body), 403, "FORBIDDEN")
+        for default_tenant in ("", tenant.tenant_id):
+            choose("STOWAGE_DEFAULT_TENANT", default_tenant)
+            answer = tenant.nobody(method, f"/api/folders{path}", body)
+            refused(answer, 401, "UNAUTHORIZED")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert names_of(ada) == ["of ada"]
+
+
+def test_users_who_may_read_no_file_see_no_folders(tenant: Tenant, ada: Client) -> None:
+    """F13.1"""
+    folder(ada, "of ada")
+    for policy in tenant.service("GET", "/storage/policies/bucket/.files").json():
+        if policy["operation"] == "SELECT":
+            assert tenant.service("DELETE", f"/storage/policies/{policy['id']}").status == 200
+    refused(ada("GET", "/api/folders"), 403, "FORBIDDEN")
+    assert create(ada, "they still create").status == 201
+
+
+def test_folders_of_another_tenant_are_not_seen(ada: Client, new_tenant: Any) -> None:
+    """F13.1"""
+    folder(ada, "photos")
+    other = new_tenant().service
+    assert all_of(other) == []
+    assert create(other, "photos").status == 201
+    assert len(all_of(ada)) == 1
+
+
+# ---- names ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
+def test_what_cannot_name_a_folder_is_refused(ada: Client, name: Any) -> None:
+    """F13.1"""
+    folder_id = folder(ada, "old")
+    refused(create(ada, name), 422, "VALIDATION")
+    if name is not None:  # in a change it means: as it is
+        refused(change(ada, folder_id, name=name), 422, "VALIDATION")
+    assert names_of(ada) == ["old"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["photos/spring", "/", "a//b/", "..", ".", "tenants/x", "_sign/x", "100 %", "%2e", " a", "a\\b?#", "日本 ☕", LONGEST, "é" * 350],
+)
+def test_a_name_may_hold_whatever_can_be_printed(ada: Client, name: str) -> None:
+    """F13.6"""
+    made, renamed = folder(ada, name), folder(ada, "other", folder(ada, "outer"))
+    assert place_of(ada, made) == (name, None)
+    assert change(ada, renamed, name=name).json()["data"]["name"] == name
+    refused(create(ada, name), 409, "CONFLICT")
+
+
+@PROPERTY
+@given(name=st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=60).filter(str.strip))
+def test_a_folder_has_the_very_name_that_was_given(new_tenant: Any, name: str) -> None:
+    """F13.1, F13.4"""
+    service = new_tenant().service
+    answer = create(service, name)
+    if not name.isprintable():
+        refused(answer, 422, "VALIDATION")
+        return
+    assert answer.status == 201
+    assert names_of(service) == [name]
+    refused(create(service, name), 409, "CONFLICT")
+
+
+def test_a_name_with_slashes_lies_in_no_folder_of_such_a_name(ada: Client) -> None:
+    """F13.6"""
+    folder(ada, "photos")
+    assert shown(ada, folder(ada, "photos/spring"))["parentId"] is None
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"no JSON", b'{"name": "a", "parentId": 5}', b'{"name": "a", "parentId": ""}', b'{"parentId": null}', b'"a"']
+)
+def test_a_body_that_describes_no_folder_is_refused(ada: Client, body: bytes) -> None:
+    """F13.1"""
+    refused(ada("POST", "/api/folders", body, {"content-type": "application/json"}), 422, "VALIDATION")
+    assert all_of(ada) == []
+
+
+# ---- one name, one folder ------------------------------------------------------------------------------
+def test_a_name_is_given_once_in_a_parent(ada: Client, bob: Client) -> None:
+    """F13.4"""
+    outer, other = folder(ada, "outer"), folder(ada, "other")
+    first = folder(ada, "photos", outer)
+    for client in (ada, bob):
+        error = refused(create(client, "photos", outer), 409, "CONFLICT")
+        assert error["details"]["reason"] == "FolderExists"
+    assert create(ada, "photos").status == create(bob, "photos", other).status == create(ada, "Photos", outer).status == 201
+    assert [each["id"] for each in all_of(ada) if (each["name"], each["parentId"]) == ("photos", outer)] == [first]
+
+
+@pytest.mark.parametrize("how", ["renamed", "moved", "deleted"])
+def test_a_name_is_free_again_when_its_folder_has_gone(ada: Client, how: str) -> None:
+    """F13.4"""
+    first, outer = folder(ada, "photos"), folder(ada, "outer")
+    if how == "renamed":
+        assert change(ada, first, name="pictures").status == 200
+    elif how == "moved":
+        assert moved(ada, first, outer).status == 200
+    else:
+        removed(ada, first)
+    second = folder(ada, "photos")
+    assert second != first
+    refused(create(ada, "photos"), 409, "CONFLICT")
+
+
+def test_of_many_who_make_a_folder_of_one_name_exactly_one_succeeds(ada: Client, bob: Client) -> None:
+    """F13.4"""
+    outer = folder(ada, "outer")
+    for parent in (None, outer):
+        answers = together([partial(create, client, "photos", parent) for client in (ada, bob) * 8])
+        assert Counter(answer.status for answer in answers) == {201: 1, 409: 15}
+        (made,) = (answer.json()["data"] for answer in answers if answer.status == 201)
+        assert [each for each in all_of(ada) if (each["name"], each["parentId"]) == ("photos", parent)] == [made]
+
+
+def test_of_many_who_give_one_name_to_their_folders_exactly_one_succeeds(ada: Client) -> None:
+    """F13.4"""
+    made = [folder(ada, f"folder {number}") for number in range(6)]
+    answers = together([partial(change, ada, each, name="photos") for each in made])
+    assert Counter(answer.status for answer in answers) == {200: 1, 409: 5}
+    assert names_of(ada).count("photos") == 1
+    assert len(all_of(ada)) == 6
+    assert create(ada, next(f"folder {number}" for number in range(6) if answers[number].status == 200)).status == 201
+
+
+# ---- renaming and moving -------------------------------------------------------------------------------
+def test_a_folder_is_renamed(ada: Client, clock: Clock) -> None:
+    """F13.1"""
+    outer = folder(ada, "outer")
+    before = shown(ada, folder(ada, "old", outer))
+    clock.advance(5)
+    answer = change(ada, before["id"], name="new")
+    assert (answer.status, answer.json()) == (200, {"ok": True, "data": shown(ada, before["id"])})
+    after = answer.json()["data"]
+    assert after == before | {"name": "new", "updatedAt": after["updatedAt"]}
+    assert after["updatedAt"] > before["updatedAt"]
+
+
+def test_a_folder_is_moved_and_takes_along_what_lies_in_it(ada: Client) -> None:
+    """F13.1"""
+    source, target = folder(ada, "source"), folder(ada, "target")
+    inner = folder(ada, "inner", source)
+    innermost = folder(ada, "innermost", inner)
+    stored(ada, "a.txt", query=f"?folderId={inner}")
+    assert moved(ada, inner, target).json()["data"]["parentId"] == target
+    assert place_of(ada, innermost) == ("innermost", inner)
+    assert folder_of(ada, "a.txt") == inner
+    assert moved(ada, inner, None).json()["data"]["parentId"] is None
+    assert place_of(ada, inner) == ("inner", None)
+
+
+def test_a_folder_is_renamed_and_moved_at_once(ada: Client) -> None:
+    """F13.1"""
+    target, each = folder(ada, "target"), folder(ada, "old")
+    folder(ada, "old", target)
+    refused(moved(ada, each, target), 409, "CONFLICT")
+    assert change(ada, each, name="new", parentId=target).status == 200
+    assert place_of(ada, each) == ("new", target)
+
+
+@pytest.mark.parametrize("changes", [{}, {"name": None}, {"name": "same"}, {"parentId": None}, {"name": "same", "parentId": None}])
+def test_a_change_that_changes_nothing_is_no_conflict_with_oneself(ada: Client, changes: dict[str, Any]) -> None:
+    """F13.1"""
+    before = shown(ada, folder(ada, "same"))
+    assert change(ada, before["id"], **changes).json() == {"ok": True, "data": before}
+
+
+def test_a_name_that_another_has_is_not_taken_from_it(ada: Client) -> None:
+    """F13.4"""
+    outer = folder(ada, "outer")
+    first, second, inner = folder(ada, "first"), folder(ada, "second"), folder(ada, "first", outer)
+    before = all_of(ada)
+    refused(change(ada, second, name="first"), 409, "CONFLICT")
+    refused(moved(ada, inner, None), 409, "CONFLICT")
+    refused(moved(ada, first, outer), 409, "CONFLICT")
+    assert all_of(ada) == before
+
+
+@pytest.mark.parametrize("folder_id", [UNKNOWN, "x", "%20", "tree", "name%23%23photos", UNKNOWN.replace("a", "A"), "x" * 200])
+def test_what_is_no_folder_is_not_found(ada: Client, folder_id: str) -> None:
+    """F13.1"""
+    folder(ada, "photos")
+    refused(change(ada, folder_id, name="new"), 404, "NOT_FOUND")
+    refused(moved(ada, folder_id, None), 404, "NOT_FOUND")
+    refused(remove(ada, folder_id), 404, "NOT_FOUND")
+    assert names_of(ada) == ["photos"]
+
+
+@pytest.mark.parametrize("parent", ["unknown", "no id", "deleted", "of another tenant"])
+def test_a_parent_must_be_there(ada: Client, new_tenant: Any, parent: str) -> None:
+    """F13.1"""
+    each, deleted = folder(ada, "photos"), folder(ada, "deleted")
+    removed(ada, deleted)
+    parent_id = {"unknown": UNKNOWN, "no id": "tree", "deleted": deleted, "of another tenant": folder(new_tenant().service, "theirs")}[
+        parent
+    ]
+    refused(create(ada, "new", parent_id), 404, "NOT_FOUND")
+    refused(moved(ada, each, parent_id), 404, "NOT_FOUND")
+    assert place_of(ada, each) == ("photos", None)
+    assert names_of(ada) == ["photos"]
+
+
+def test_a_folder_of_another_tenant_is_not_found(ada: Client, new_tenant: Any) -> None:
+    """F13.1"""
+    other = new_tenant().service
+    theirs = folder(other, "theirs")
+    stored(ada, "a.txt")
+    for client in (ada, new_tenant().service):
+        refused(change(client, theirs, name="mine"), 404, "NOT_FOUND")
+        refused(remove(client, theirs), 404, "NOT_FOUND")
+    refused(put(ada, "b.txt", query=f"?folderId={theirs}"), 404, "NOT_FOUND")
+    refused(patch(ada, "a.txt", folderId=theirs), 404, "NOT_FOUND")
+    assert place_of(other, theirs) == ("theirs", None)
+    assert [(each["key"], each["folderId"]) for each in listed(ada)["data"]] == [("a.txt", None)]
+
+
+# ---- no circles ----------------------------------------------------------------------------------------
+def test_a_folder_never_lies_in_itself(ada: Client) -> None:
+    """F13.5"""
+    outer = folder(ada, "outer")
+    inner = folder(ada, "inner", outer)
+    innermost = folder(ada, "innermost", inner)
+    before = all_of(ada)
+    for target in (outer, inner, innermost):
+        refused(moved(ada, outer, target), 422, "VALIDATION")
+    refused(change(ada, inner, name="new", parentId=innermost), 422, "VALIDATION")
+    assert all_of(ada) == before
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_moves_at_one_moment_never_make_a_circle(ada: Client, number: int) -> None:
+    """F13.5: together they would, so the one that comes last is refused."""
+    for attempt in range(6):
+        made = [folder(ada, f"{attempt}.{position}") for position in range(number)]
+        answers = together([partial(moved, ada, each, target) for each, target in zip(made, made[1:] + made[:1], strict=True)])
+        assert Counter(answer.status for answer in answers) == {200: number - 1, 422: 1}
+        parents = parents_of(ada)
+        assert sum(parents[each] is not None for each in made) == number - 1
+
+
+@PROPERTY
+@given(steps=st.lists(st.tuples(st.integers(0, 4), st.none() | st.integers(0, 4)), max_size=12))
+def test_whatever_is_moved_where_the_folders_stay_a_tree(new_tenant: Any, steps: list[tuple[int, int | None]]) -> None:
+    """F13.5"""
+    service = new_tenant().service
+    made = [folder(service, str(number)) for number in range(5)]
+    expected: dict[int, int | None] = dict.fromkeys(range(5))
+
+    def above(each: int | None) -> list[int]:
+        return [] if each is None else [each, *above(expected[each])]
+
+    for each, target in steps:
+        makes_a_circle = each in above(target)
+        answer = moved(service, made[each], None if target is None else made[target])
+        assert answer.status == (422 if makes_a_circle else 200)
+        if not makes_a_circle:
+            expected[each] = target
+    ids = {None: None, **dict(enumerate(made))}
+    assert parents_of(service) == {made[each]: ids[target] for each, target in expected.items()}
+
+
+# ---- how deep ------------------------------------------------------------------------------------------
+def chain(client: Client, length: int, name: str = "c") -> list[str]:
+    """So many folders, each in the one before."""
+    made: list[str] = []
+    for number in range(length):
+        made.append(folder(client, f"{name}{number}", made[-1] if made else None))
+    return made
+
+
+def test_folders_lie_in_each_other_32_deep_and_no_deeper(service: Client) -> None:
+    """F13.1"""
+    made, other = chain(service, DEEPEST), folder(service, "other")
+    refused(create(service, "too deep", made[-1]), 422, "VALIDATION")
+    refused(moved(service, other, made[-1]), 422, "VALIDATION")
+    assert moved(service, other, made[-2]).status == 200
+    assert len(all_of(service)) == DEEPEST + 1
+
+
+def test_a_move_takes_no_folder_deeper_than_32(service: Client) -> None:
+    """F13.1: what counts is the deepest of what lies in it."""
+    upper, lower = chain(service, 20), chain(service, 16, "d")
+    refused(moved(service, lower[0], upper[-1]), 422, "VALIDATION")
+    assert moved(service, lower[0], upper[DEEPEST - 16 - 1]).status == 200
+
+
+# ---- who may -------------------------------------------------------------------------------------------
+def test_a_folder_is_changed_and_deleted_by_its_maker_and_the_service_key_alone(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F13.1"""
+    first, second, of_service = folder(ada, "first"), folder(ada, "second"), folder(tenant.service, "of the service")
+    before = all_of(ada)
+    for client, folder_id in ((bob, first), (ada, of_service), (bob, of_service), (tenant.anon, first)):
+        refused(change(client, folder_id, name="other"), 403, "FORBIDDEN")
+        refused(moved(client, folder_id, second), 403, "FORBIDDEN")
+        refused(remove(client, folder_id), 403, "FORBIDDEN")
+    assert all_of(ada) == before
+    assert change(ada, first, name="by ada").status == change(tenant.service, second, name="by the service").status == 200
+    assert remove(tenant.service, first).status == remove(ada, second).status == remove(tenant.service, of_service).status == 200
+
+
+def test_whom_a_policy_lets_change_all_files_changes_all_folders(tenant: Tenant, ada: Client) -> None:
+    """F13.1"""
+    of_ada, editor = folder(ada, "of ada"), tenant.user(sub="eve", role="editor")
+    refused(change(editor, of_ada, name="other"), 403, "FORBIDDEN")
+    for operation in ("SELECT", "UPDATE"):
+        policy = {"bucket": ".files", "name": operation, "operation": operation, "definition": "auth_role() = 'editor'"}
+        assert tenant.service("POST", "/storage/policies", policy).status == 201
+    assert change(editor, of_ada, name="other").status == 200
+    refused(remove(editor, of_ada), 403, "FORBIDDEN")
+
+
+def test_anyone_who_may_create_files_makes_folders_in_those_of_others(ada: Client, bob: Client) -> None:
+    """F13.1"""
+    of_ada = folder(ada, "of ada")
+    of_bob = folder(bob, "of bob", of_ada)
+    assert place_of(ada, of_bob) == ("of bob", of_ada)
+    refused(change(ada, of_bob, name="of ada"), 403, "FORBIDDEN")
+
+
+# ---- the storage knows nothing of it -------------------------------------------------------------------
+def test_folders_are_metadata_alone(ada: Client, tenant: Tenant, clock: Clock, calls: list[Call]) -> None:
+    """F13.2: not one request to the storage, whatever becomes of folders and of what is in them."""
+    stored(ada, "photos/a.txt")
+    first, second = folder(ada, "first"), folder(ada, "second")
+    calls.clear()
+    patch(ada, "photos/a.txt", folderId=first)
+    change(ada, first, name="renamed")
+    moved(ada, first, second)
+    all_of(ada)
+    keys(ada, f"folderId={first}")
+    removed(ada, first)
+    settle(tenant, clock)
+    assert {call.service for call in calls} <= {"dynamodb", "sqs"}
+    assert get(ada, "photos/a.txt").body == b"bytes"
+
+
+# ---- deleting ------------------------------------------------------------------------------------------
+def test_deleting_a_folder_leaves_its_files_in_none_and_as_they_were(ada: Client, bob: Client, tenant: Tenant) -> None:
+    """F13.3"""
+    gone, kept = folder(ada, "gone"), folder(ada, "kept")
+    for client, key in ((ada, "of ada.txt"), (bob, "of bob.txt")):
+        stored(client, key, key.encode(), f"?folderId={gone}&acl=public", x_metadata="eyJrIjoxfQ==")
+    stored(ada, "other.txt", query=f"?folderId={kept}")
+    before = {each["key"]: each for each in listed(tenant.service)["data"]}
+    rows = {key: row_of(tenant, key) for key in before}
+    removed(ada, gone)
+    after = {each["key"]: each for each in listed(tenant.service)["data"]}
+    assert after == {key: each | {"folderId": kept if key == "other.txt" else None} for key, each in before.items()}
+    for key, row in rows.items():
+        now = row_of(tenant, key)
+        assert row is not None
+        assert now is not None
+        assert now.physical_key == row.physical_key
+        assert get(tenant.service, key).body == (b"bytes" if key == "other.txt" else key.encode())
+    assert keys(tenant.service, f"folderId={gone}") == []
+    assert sorted(keys(tenant.service, f"folderId={ROOT}")) == ["of ada.txt", "of bob.txt"]
+    assert names_of(ada) == ["kept"]
+
+
+def test_a_deleted_folder_is_not_found(ada: Client) -> None:
+    """F13.1"""
+    gone = folder(ada, "gone")
+    stored(ada, "a.txt", query=f"?folderId={gone}")
+    removed(ada, gone)
+    refused(remove(ada, gone), 404, "NOT_FOUND")
+    refused(change(ada, gone, name="again"), 404, "NOT_FOUND")
+    refused(put(ada, "b.txt", query=f"?folderId={gone}"), 404, "NOT_FOUND")
+    refused(patch(ada, "a.txt", folderId=gone), 404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("level", ["top", "inside"])
+def test_deleting_a_folder_lifts_its_folders_to_where_it_lay(ada: Client, level: str) -> None:
+    """F13.3"""
+    outer = folder(ada, "outer") if level == "inside" else None
+    gone = folder(ada, "gone", outer)
+    first, second = folder(ada, "first", gone), folder(ada, "second", gone)
+    innermost = folder(ada, "innermost", first)
+    stored(ada, "a.txt", query=f"?folderId={first}")
+    removed(ada, gone)
+    assert (place_of(ada, first), place_of(ada, second)) == (("first", outer), ("second", outer))
+    assert place_of(ada, innermost) == ("innermost", first)
+    assert folder_of(ada, "a.txt") == first
+    refused(create(ada, "first", outer), 409, "CONFLICT")
+
+
+def test_a_folder_is_lifted_under_another_name_where_its_own_is_taken(ada: Client, bob: Client) -> None:
+    """F13.3"""
+    taken = [folder(bob, "photos"), folder(bob, "videos"), folder(bob, "videos (2)")]
+    gone = folder(ada, "gone")
+    photos, videos, music = (folder(ada, name, gone) for name in ("photos", "videos", "music"))
+    removed(ada, gone)
+    assert [place_of(ada, each) for each in (photos, videos, music)] == [("photos (2)", None), ("videos (3)", None), ("music", None)]
+    assert [place_of(ada, each)[0] for each in taken] == ["photos", "videos", "videos (2)"]
+    refused(create(ada, "photos (2)"), 409, "CONFLICT")
+
+
+def test_a_folder_is_lifted_by_its_own_name_when_what_it_lay_in_has_its_name(ada: Client) -> None:
+    """F13.3: the name of the deleted one is free."""
+    gone = folder(ada, "photos")
+    inner = folder(ada, "photos", gone)
+    removed(ada, gone)
+    assert place_of(ada, inner) == ("photos", None)
+
+
+@pytest.mark.parametrize("name", ["x" * 120, LONGEST, "é" * 350], ids=["long", "longest", "longest in two bytes each"])
+def test_a_long_name_is_lifted_with_as_much_of_it_as_there_is_room_for(ada: Client, name: str) -> None:
+    """F13.3"""
+    folder(ada, name)
+    gone = folder(ada, "gone")
+    inner = folder(ada, name, gone)
+    removed(ada, gone)
+    lifted, parent = place_of(ada, inner)
+    assert parent is None
+    assert lifted.endswith(" (2)")
+    assert name.startswith(lifted.removesuffix(" (2)"))
+    assert len(lifted.encode()) <= 700
+    if len(name.encode()) + len(" (2)") <= 700:
+        assert lifted == f"{name} (2)"
+
+
+def test_what_lies_in_folders_that_go_one_after_the_other_ends_at_the_top(
+    ada: Client, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F13.3: the outer one goes before the inner one's folders were lifted into it."""
+    outer = folder(ada, "outer")
+    middle = folder(ada, "middle", outer)
+    inner = folder(ada, "inner", middle)
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "work", lambda *_, **__: None)
+        removed(ada, middle)
+    removed(ada, outer)
+    settle(tenant, clock)
+    assert place_of(ada, inner) == ("inner", None)
+
+
+def test_deleting_a_folder_of_many_files_goes_on_when_the_request_has_ended(
+    ada: Client, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F13.3"""
+    monkeypatch.setattr(folders, "MOVED_AT_ONCE", 3)
+    monkeypatch.setattr(folders, "AT_ONCE", 0)
+    gone = folder(ada, "gone")
+    for number in range(8):
+        stored(ada, f"{number}.txt", query=f"?folderId={gone}")
+    removed(ada, gone)
+    assert all_of(ada) == []
+    assert len(keys(ada, f"folderId={gone}")) == 5
+    run_pending(tenant)
+    assert keys(ada, f"folderId={gone}") == []
+    assert len(keys(ada, f"folderId={ROOT}")) == 8
+    settle(tenant, clock)
+    assert run_pending(tenant) == []
+
+
+def test_a_folder_of_more_files_than_go_at_once_is_emptied_by_one_request(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.3"""
+    monkeypatch.setattr(folders, "MOVED_AT_ONCE", 3)
+    gone = folder(ada, "gone")
+    for number in range(7):
+        stored(ada, f"{number}.txt", query=f"?folderId={gone}")
+    removed(ada, gone)
+    assert len(keys(ada, f"folderId={ROOT}")) == 7
+
+
+def test_deleting_a_folder_of_many_folders_lifts_them_all(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.3"""
+    monkeypatch.setattr(folders, "MOVED_AT_ONCE", 2)
+    gone = folder(ada, "gone")
+    inner = {folder(ada, str(number), gone): str(number) for number in range(5)}
+    stored(ada, "a.txt", query=f"?folderId={gone}")
+    removed(ada, gone)
+    assert {each: place_of(ada, each) for each in inner} == {each: (name, None) for each, name in inner.items()}
+    assert folder_of(ada, "a.txt") is None
+
+
+@pytest.mark.parametrize("how", ["by its id", "by its name"])
+def test_a_file_that_is_filed_in_a_folder_after_its_end_is_taken_out_by_a_second_look(
+    ada: Client, tenant: Tenant, clock: Clock, how: str
+) -> None:
+    """F13.3: for a minute another process still believes that the folder is there."""
+    gone = folder(ada, "photos")
+    removed(ada, gone)
+    remembered = gone if how == "by its id" else "name##photos"
+    folders._known.keep(f"{tenant.tenant_id}/{remembered}", gone)
+    for key in ("photos/late.txt", "photos/later.txt"):
+        assert stored(ada, key, query=f"?folderId={gone}" if how == "by its id" else "")["folderId"] == gone
+        if key == "photos/late.txt":
+            assert len(run_pending(tenant)) == 1  # a look, which cannot be the last yet
+            assert folder_of(ada, key) is None
+    settle(tenant, clock)
+    assert {each["folderId"] for each in listed(ada)["data"]} == {None}
+    assert run_pending(tenant) == []
+
+
+def test_a_deletion_that_is_killed_anywhere_goes_on(tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.3: the folder is there with all that it had, or it goes for good."""
+    client, real, step, survived = tenant.service, table.call, 0, False
+    while not survived:
+        name = f"folder {step}"
+        gone, files = folder(client, name), [f"{step}.{number}" for number in range(2)]
+        inner = folder(client, f"inner {step}", gone)
+        for key in files:
+            stored(client, key, query=f"?folderId={gone}")
+        left = step
+
+        def dying(operation: str, **parameters: Any) -> dict[str, Any]:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return real(operation, **parameters)
+
+        monkeypatch.setattr(table, "call", dying)
+        try:
+            removed(client, gone)
+            survived = True
+        except Killed:
+            step += 1
+        finally:
+            monkeypatch.setattr(table, "call", real)
+        clock.advance(jobs.LEASE + 1)
+        run_pending(tenant)
+        is_there = name in names_of(client)
+        assert {folder_of(client, key) for key in files} == {gone if is_there else None}
+        assert place_of(client, inner)[1] == (gone if is_there else None)
+        if is_there:
+            assert create(client, name).status == 409
+    assert step > 8  # it died in the middle too
+    assert not is_there
+    settle(tenant, clock)
+    assert run_pending(tenant) == []
+
+
+def test_of_two_who_delete_a_folder_one_is_told_that_it_is_gone(ada: Client) -> None:
+    """F13.1"""
+    gone = folder(ada, "gone")
+    stored(ada, "a.txt", query=f"?folderId={gone}")
+    answers = together([partial(remove, ada, gone)] * 2)
+    assert sorted(answer.status for answer in answers) == [200, 404]
+    assert folder_of(ada, "a.txt") is None
+
+
+def test_what_comes_into_a_folder_while_it_is_deleted_is_not_lost(ada: Client, tenant: Tenant, clock: Clock) -> None:
+    """F13.3"""
+    for attempt in range(5):
+        gone, other = folder(ada, f"gone {attempt}"), folder(ada, f"other {attempt}")
+        answers = together(
+            [
+                partial(remove, ada, gone),
+                partial(create, ada, f"new {attempt}", gone),
+                partial(moved, ada, other, gone),
+                partial(put, ada, f"{attempt}.txt", query=f"?folderId={gone}"),
+            ]
+        )
+        assert answers[0].status == 200
+        assert {answer.status for answer in answers[1:]} <= {200, 201, 404}
+    settle(tenant, clock)
+    assert set(parents_of(ada).values()) <= {None}
+    assert {each["folderId"] for each in listed(ada)["data"]} <= {None}
+
+
+def test_the_folders_of_a_deleted_tenant_go_with_it(new_tenant: Any, clock: Clock) -> None:
+    """F13.1"""
+    other: Tenant = new_tenant()
+    inner = folder(other.service, "inner", folder(other.service, "outer"))
+    stored(other.service, "photos/a.txt")
+    removed(other.service, inner)
+    admin = other.nobody.using(tenants.create_admin_key())
+    job_id = admin("DELETE", f"/admin/tenants/{other.tenant_id}").json()["job_id"]
+    run_job(job_id)
+    clock.advance(tenants.SETTLED_AFTER + 1)
+    run_job(job_id)
+    assert [item for page in Folder.pages_of(other.tenant_id) for item in page] == []
+
+
+# ---- a file's folder -----------------------------------------------------------------------------------
+def test_a_file_is_in_the_folder_that_its_key_names(ada: Client) -> None:
+    """F8.20"""
+    first = stored(ada, "photos/spring/a.jpg")
+    assert place_of(ada, first["folderId"]) == ("photos/spring", None)
+    assert shown(ada, first["folderId"])["ownerId"] == first["ownerId"]
+    assert stored(ada, "photos/spring/b.jpg")["folderId"] == first["folderId"]
+    assert named(ada, stored(ada, "photos/c.jpg")["folderId"]) == "photos"
+    assert stored(ada, "d.jpg")["folderId"] is None
+    assert names_of(ada) == ["photos", "photos/spring"]
+
+
+def test_a_file_is_filed_in_a_folder_that_was_there_before(ada: Client, bob: Client) -> None:
+    """F8.20"""
+    made = folder(ada, "photos/spring")
+    inner = folder(ada, "photos", made)
+    assert stored(bob, "photos/spring/a.jpg")["folderId"] == made
+    assert stored(bob, "photos/b.jpg")["folderId"] not in (None, inner)
+
+
+@pytest.mark.parametrize("key", ["a\u200bb/c.jpg", "\xa0/c.jpg"], ids=ascii)
+def test_a_key_whose_folder_could_have_no_name_is_in_none(ada: Client, key: str) -> None:
+    """F8.20: a file is never refused for its folder."""
+    assert stored(ada, key)["folderId"] is None
+    assert all_of(ada) == []
+
+
+def test_a_folder_that_is_chosen_wins_over_the_one_that_the_key_names(ada: Client) -> None:
+    """F8.20"""
+    chosen = folder(ada, "chosen")
+    assert stored(ada, "photos/a.jpg", query=f"?folderId={chosen}")["folderId"] == chosen
+    assert names_of(ada) == ["chosen"]
+
+
+def test_a_file_may_be_kept_out_of_all_folders(ada: Client) -> None:
+    """F8.20"""
+    assert stored(ada, "photos/a.jpg", query=f"?folderId={ROOT}")["folderId"] is None
+    assert all_of(ada) == []
+
+
+@pytest.mark.parametrize("folder_id", [UNKNOWN, "x", "root", "tree"])
+def test_a_folder_that_is_chosen_must_be_there(ada: Client, folder_id: str) -> None:
+    """F8.20"""
+    refused(put(ada, "photos/a.jpg", query=f"?folderId={folder_id}"), 404, "NOT_FOUND")
+    assert keys(ada) == names_of(ada) == []
+
+
+def test_an_overwrite_leaves_a_file_in_its_folder(ada: Client, service: Client) -> None:
+    """F8.20"""
+    chosen, other = folder(ada, "chosen"), folder(ada, "other")
+    stored(ada, "photos/a.jpg", query=f"?folderId={chosen}")
+    assert stored(ada, "photos/a.jpg", b"new")["folderId"] == chosen
+    assert stored(service, "photos/a.jpg", b"newer")["folderId"] == chosen
+    stored(ada, "photos/b.jpg", query=f"?folderId={ROOT}")
+    assert stored(ada, "photos/b.jpg", b"new")["folderId"] is None
+    assert stored(ada, "photos/a.jpg", query=f"?folderId={other}")["folderId"] == other
+    assert stored(ada, "photos/a.jpg", query=f"?folderId={ROOT}")["folderId"] is None
+    assert names_of(ada) == ["chosen", "other"]
+
+
+def test_a_file_is_moved_between_folders(ada: Client, bob: Client) -> None:
+    """F8.20, F13.6"""
+    first, second = folder(ada, "first"), folder(bob, "second")
+    before = stored(ada, "a.txt", query=f"?folderId={first}")
+    assert patch(ada, "a.txt", folderId=second).json()["data"]["folderId"] == second
+    assert (keys(ada, f"folderId={first}"), keys(ada, f"folderId={second}")) == ([], ["a.txt"])
+    assert file_of(ada, "a.txt")["version"] == before["version"]
+    for nowhere in (None, ROOT):
+        patch(ada, "a.txt", folderId=second)
+        assert patch(ada, "a.txt", folderId=nowhere).json()["data"]["folderId"] is None
+        assert keys(ada, f"folderId={ROOT}") == ["a.txt"]
+    patch(ada, "a.txt", folderId=second)
+    assert patch(ada, "a.txt", acl="public").json()["data"]["folderId"] == second
+
+
+@pytest.mark.parametrize("how", ["anon", "over another's", "no overwrite", "reserved", "too large"])
+def test_a_file_that_is_refused_makes_no_folder(tenant: Tenant, ada: Client, bob: Client, how: str, choose: Choose) -> None:
+    """F8.20"""
+    stored(ada, "photos/a.jpg", query=f"?folderId={ROOT}")
+    if how == "too large":
+        choose("STOWAGE_MAX_UPLOAD_SIZE", "3")
+    answer = {
+        "anon": lambda: put(tenant.anon, "new/a.jpg"),
+        "over another's": lambda: put(bob, "photos/a.jpg"),
+        "no overwrite": lambda: put(ada, "photos/a.jpg", x_upsert="false"),
+        "reserved": lambda: put(ada, "tenants/x/a.jpg"),
+        "too large": lambda: put(ada, "new/a.jpg"),
+    }[how]()
+    assert answer.status in (403, 409, 413, 422)
+    assert all_of(ada) == []
+
+
+def test_files_that_come_at_once_into_a_new_folder_make_it_once(ada: Client, bob: Client) -> None:
+    """F8.20, F13.4"""
+    for attempt in range(3):
+        answers = together([partial(put, client, f"photos {attempt}/{number}.jpg") for number, client in enumerate((ada, bob) * 4)])
+        assert {answer.status for answer in answers} == {201}
+        assert len({answer.json()["data"]["folderId"] for answer in answers}) == 1
+        assert names_of(ada).count(f"photos {attempt}") == 1
+
+
+@pytest.mark.parametrize("how", ["renamed", "moved", "deleted"])
+def test_a_new_file_makes_the_folder_anew_that_its_key_names(ada: Client, how: str) -> None:
+    """F8.20: what had the name before has it no more."""
+    first = stored(ada, "photos/a.jpg")["folderId"]
+    if how == "renamed":
+        assert change(ada, first, name="pictures").status == 200
+    elif how == "moved":
+        assert moved(ada, first, folder(ada, "outer")).status == 200
+    else:
+        removed(ada, first)
+    second = stored(ada, "photos/b.jpg")["folderId"]
+    assert second != first
+    assert place_of(ada, second) == ("photos", None)
+
+
+# ---- how many ------------------------------------------------------------------------------------------
+def test_a_tenant_has_only_so_many_folders(service: Client, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.1, F8.20: one more is refused, but no file is."""
+    monkeypatch.setattr(folders, "MAX_FOLDERS", 3)
+    first = folder(service, "first")
+    answers = together([partial(create, service, str(number)) for number in range(6)])
+    assert Counter(answer.status for answer in answers) == {201: 2, 422: 4}
+    refused(create(service, "one more", first), 422, "VALIDATION")
+    assert stored(service, "photos/a.jpg")["folderId"] is None
+    assert change(service, first, name="still renamed").status == 200
+    refused(create(service, "still renamed"), 409, "CONFLICT")
+    removed(service, first)
+    assert named(service, stored(service, "photos/b.jpg")["folderId"]) == "photos"
+    refused(create(service, "one more"), 422, "VALIDATION")
+
+
+# ---- counts --------------------------------------------------------------------------------------------
+def counts(client: Client) -> dict[str, Any]:
+    answer = client("GET", "/api/storage/folder-counts")
+    assert answer.status == 200, answer.body
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def counted(root: int, by_folder: dict[str, int], complete: bool = True) -> dict[str, Any]:
+    return {"root": root, "byFolderId": by_folder, "total": root + sum(by_folder.values()), "complete": complete}
+
+
+def test_a_users_files_are_counted_at_once(ada: Client, bob: Client) -> None:
+    """F8.19"""
+    assert counts(ada) == counted(0, {})
+    photos = stored(ada, "photos/a.jpg")["folderId"]
+    stored(ada, "photos/b.jpg")
+    stored(ada, "c.jpg")
+    empty = folder(ada, "empty")
+    stored(bob, "photos/d.jpg")
+    assert counts(ada) == counted(1, {photos: 2})
+    assert counts(bob) == counted(0, {photos: 1})
+    patch(ada, "c.jpg", folderId=empty)
+    ada("DELETE", "/api/storage/photos/b.jpg")
+    assert counts(ada) == counted(0, {photos: 1, empty: 1})
+    removed(ada, photos)
+    assert counts(ada) == counted(1, {empty: 1})
+
+
+def test_all_files_are_counted_for_the_service_key(tenant: Tenant, ada: Client, bob: Client, stream: Stream) -> None:
+    """F8.19"""
+    photos, empty = folder(ada, "photos"), folder(ada, "empty")
+    assert counts(tenant.service) == counted(0, {photos: 0, empty: 0})
+    for client, key in ((ada, "photos/a.jpg"), (bob, "photos/b.jpg"), (bob, "c.jpg"), (ada, "d.jpg")):
+        stored(client, key)
+    stream.deliver()
+    assert counts(tenant.service) == counted(2, {photos: 2, empty: 0})
+    patch(ada, "photos/a.jpg", folderId=empty)
+    stored(ada, "d.jpg", b"an overwrite counts once")
+    bob("DELETE", "/api/storage/c.jpg")
+    stream.deliver()
+    assert counts(tenant.service) == counted(1, {photos: 1, empty: 1})
+    removed(ada, photos)
+    stream.deliver()
+    assert counts(tenant.service) == counted(2, {empty: 1})
+
+
+KEYS, FOLDERS = range(4), range(3)
+ACTS = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from(KEYS), st.none() | st.sampled_from(FOLDERS)),
+    st.tuples(st.just("move"), st.sampled_from(KEYS), st.none() | st.sampled_from(FOLDERS)),
+    st.tuples(st.just("delete"), st.sampled_from(KEYS), st.none()),
+    st.tuples(st.just("delete the folder"), st.just(0), st.sampled_from(FOLDERS)),
+)
+
+
+def cleared(client: Client) -> Client:
+    """The same client, of a drive in which there is nothing any more."""
+    for key in keys(client, "limit=200"):
+        client("DELETE", f"/api/storage/{key}")
+    for each in all_of(client):
+        removed(client, each["id"])
+    return client
+
+
+@PROPERTY
+@given(acts=st.lists(ACTS, max_size=12))
+def test_whatever_becomes_of_files_the_counts_are_right(
+    tenant: Tenant, ada: Client, stream: Stream, acts: list[tuple[str, int, int | None]]
+) -> None:
+    """F8.19"""
+    service = cleared(tenant.service)
+    ids = {number: folder(ada, str(number)) for number in FOLDERS}
+    files: dict[str, str] = {}
+    for act, number, place in acts:
+        key, target = f"{number}.txt", ids.get(place, ROOT) if place is not None else ROOT
+        if act == "put":
+            stored(ada, key, query=f"?folderId={target}")
+            files[key] = target
+        elif act == "move":
+            assert patch(ada, key, folderId=target).status == (200 if key in files else 404)
+            files |= {key: target} if key in files else {}
+        elif act == "delete":
+            assert ada("DELETE", f"/api/storage/{key}").status == (200 if key in files else 404)
+            files.pop(key, None)
+        elif place in ids:
+            gone = ids.pop(place)
+            removed(ada, gone)
+            files = {each: ROOT if of == gone else of for each, of in files.items()}
+    stream.deliver()
+    by_folder = Counter(files.values())
+    in_none = by_folder.pop(ROOT, 0)
+    assert counts(ada) == counted(in_none, dict(by_folder))
+    assert counts(service) == counted(in_none, dict.fromkeys(ids.values(), 0) | by_folder)
+
+
+def test_counts_say_when_there_were_too_many_to_count(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F8.19"""
+    monkeypatch.setattr(newest, "MAX_COUNTED", 3)
+    photos = stored(ada, "photos/0.jpg")["folderId"]
+    for key in ("photos/1.jpg", "2.jpg"):
+        stored(ada, key)
+    assert counts(ada) == counted(1, {photos: 2})
+    stored(ada, "3.jpg")
+    assert (counts(ada)["total"], counts(ada)["complete"]) == (3, False)
+
+
+def test_counts_are_for_those_who_may_read_files(tenant: Tenant, choose: Choose) -> None:
+    """F8.19"""
+    refused(tenant.anon("GET", "/api/storage/folder-counts"), 403, "FORBIDDEN")
+    refused(tenant.nobody("GET", "/api/storage/folder-counts"), 401, "UNAUTHORIZED")
+    choose("STOWAGE_DEFAULT_TENANT", tenant.tenant_id)
+    refused(tenant.nobody("GET", "/api/storage/folder-counts"), 401, "UNAUTHORIZED")
+
+
+def test_counting_never_brings_a_deleted_folder_back(tenant: Tenant, ada: Client, stream: Stream) -> None:
+    """F8.19: what is told of a folder after its end is told to nobody."""
+    photos = stored(ada, "photos/a.jpg")["folderId"]
+    records = stream.records()
+    removed(ada, photos)
+    stream.deliver(records)
+    stream.deliver()
+    assert Folder.read(tenant.tenant_id, photos) is None
+    assert all_of(ada) == []
+    assert counts(tenant.service) == counted(1, {})
+
+
+def test_counters_do_not_stand_in_the_way_of_a_rename(ada: Client, service: Client, stream: Stream) -> None:
+    """F8.19: nor does a rename lose what was counted."""
+    photos = stored(ada, "photos/a.jpg")["folderId"]
+    stream.deliver()
+    assert change(ada, photos, name="pictures").status == 200
+    stored(ada, "b.jpg", query=f"?folderId={photos}")
+    stream.deliver()
+    assert counts(service) == counted(0, {photos: 2})
+
+
+def test_a_job_that_deletes_is_told_to_its_starter(ada: Client, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.3"""
+    monkeypatch.setattr(folders, "AT_ONCE", 0)
+    gone = folder(ada, "gone")
+    stored(ada, "a.txt", query=f"?folderId={gone}")
+    removed(ada, gone)
+    (job_id,) = run_pending(tenant)
+    job = ada("GET", f"/jobs/{job_id}").json()
+    assert (job["kind"], job["done"], job["error"]) == (folders.DELETE_JOB, 1, None)
+    assert Job.read(job_id) is not None
