@@ -10,7 +10,7 @@ from chalicelib.observability import count, logger
 from chalicelib.settings import settings
 from chalicelib.surfaces.http import Request
 from chalicelib.surfaces.routes import Route, Surface, named
-from chalicelib.webapp import Answer, Event, StowageApp, Stream
+from chalicelib.webapp import Answer, Event, StowageApp, Stream, percent_decoded
 
 EXPOSED_HEADERS = (
     "Accept-Ranges, Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After, Tus-Checksum-Algorithm,"
@@ -25,6 +25,7 @@ WAITS_FOR_STORAGES = 20.0
 
 Methods = dict[str, tuple[Surface, Route]]
 """What answers a path, by method."""
+Dispatcher = Callable[[Event], Answer]
 
 
 def mount(app: StowageApp, surfaces: Iterable[Surface], otherwise: Surface) -> None:
@@ -34,9 +35,33 @@ def mount(app: StowageApp, surfaces: Iterable[Surface], otherwise: Surface) -> N
         for route in surface.routes:
             by_path[route.path][route.method] = (surface, route)
     for path, methods in by_path.items():
-        app.mount(path, _dispatcher(methods, next(iter(methods.values()))[0]))
+        beside = _variable_beside(path, by_path)
+        dispatcher = _dispatcher(methods, next(iter(methods.values()))[0])
+        app.mount(path, _falling_through(dispatcher, methods, beside, by_path[beside]) if beside else dispatcher)
     for path in ("/", CATCH_ALL):
         app.mount(path, _dispatcher({}, otherwise))
+
+
+def _variable_beside(path: str, paths: Iterable[str]) -> str | None:
+    """The path of the greedy variable that API Gateway passes over for this path: it chooses a resource before it looks at the method."""
+    parents = [path[:end] for end, character in enumerate(path) if character == "/"]
+    greedy = [other for other in paths if other != path and other.endswith("+}")]
+    return next((other for other in greedy if other[: other.rindex("/")] in parents and other.count("{") == 1), None)
+
+
+def _falling_through(dispatcher: Dispatcher, methods: Methods, beside: str, theirs: Methods) -> Dispatcher:
+    """Where a path does not have a method, what is asked for is a value of the variable beside it; whether it can be is for that to say."""
+    parent, _, variable = beside.rpartition("/")
+    other = _dispatcher(theirs, next(iter(theirs.values()))[0])
+
+    def dispatch(event: Event) -> Answer:
+        method = event["requestContext"]["httpMethod"]
+        if method in methods or method == "OPTIONS" or method not in theirs:
+            return dispatcher(event)
+        value = percent_decoded(event["path"].partition(f"{parent}/")[2])
+        return other({**event, "pathParameters": {variable.strip("{+}"): value}})
+
+    return dispatch
 
 
 def import_views(surfaces: Iterable[Surface]) -> None:
@@ -48,7 +73,7 @@ def import_views(surfaces: Iterable[Surface]) -> None:
                 named(route.body)
 
 
-def _dispatcher(methods: Methods, otherwise: Surface) -> Callable[[Event], Answer]:
+def _dispatcher(methods: Methods, otherwise: Surface) -> Dispatcher:
     """What answers a path: by the surface of the method's route, and by `otherwise` for one that it does not have."""
 
     def dispatch(event: Event) -> Answer:
