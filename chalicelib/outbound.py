@@ -37,6 +37,7 @@ WHOLE_TIMEOUT = 8.0
 RESOLVE_TIMEOUT = 5.0
 # Of a name's addresses, so that one with many dead ones does not outlast the function.
 ADDRESSES_TRIED = 2
+MAX_LENGTH = 10**18
 REDIRECTING = frozenset({301, 302, 303, 307, 308})
 HEADERS = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "stowage"}
 
@@ -165,14 +166,14 @@ class Response:
         self._answer = answer
         self._deadline = deadline
         announced = answer.headers.get("Content-Length", "")
-        self.length = int(announced) if announced.isascii() and announced.isdigit() and len(announced) <= 18 else None
+        self.length = min(int(announced[:20]), MAX_LENGTH) if announced.isascii() and announced.isdigit() else None
         self.content_type: str = answer.headers.get("Content-Type") or ""
 
     def pieces(self, size: int) -> Iterator[bytes]:
         """The bytes, in pieces of `size`; the last may be shorter. Raises Unreachable when they do not come to their end."""
         while piece := self._whole(size):
             yield piece
-        if self._deadline is not None and self._deadline.passed:  # what ends with its connection looks whole
+        if self._deadline is not None and self._deadline.is_over:  # what ends with its connection looks whole
             raise Unreachable(f"{self._host} takes too long")
 
     def _whole(self, size: int) -> bytes:
@@ -192,19 +193,37 @@ def following(url: str, redirects: int) -> Iterator[Response]:
     """
     for _ in range(redirects + 1):
         parsed = _parsed(url)
-        connection = _connection(parsed)
+        connection, answer = _connection(parsed), None
         try:
             answer = _asked(parsed, connection, "*/*")
             target = answer.headers.get("Location") if answer.status in REDIRECTING else None
             if target is None:
-                if answer.status != 200:
-                    raise Unreachable(f"{parsed.host} answers {answer.status}")
+                _check_plain(str(parsed.host), answer)
                 yield Response(str(parsed.host), answer, _present.get())
                 return
-            url = urljoin(url, target)
+            url = _joined(url, target)
         finally:
             connection.close()
+            if answer is not None:  # what is to be closed after it keeps the connection for itself
+                answer.close()
     raise Refused(f"it redirects more than {redirects} times")
+
+
+def _check_plain(host: str, answer: Any) -> None:
+    """Raise Unreachable unless an answer is 200 and carries the bytes as they are."""
+    if answer.status != 200:
+        raise Unreachable(f"{host} answers {answer.status}")
+    encodings = {name: answer.headers.get(name, "").strip().lower() for name in ("Content-Encoding", "Transfer-Encoding")}
+    if encodings["Content-Encoding"] not in ("", "identity") or encodings["Transfer-Encoding"] not in ("", "chunked", "identity"):
+        raise Unreachable(f"{host} sends the bytes in an encoding that was not asked for")
+
+
+def _joined(url: str, target: str) -> str:
+    """Where a redirect leads, absolute or not; raises Refused."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        raise Refused("it redirects to what is not a URL") from None
 
 
 def _asked(url: Url, connection: Any, accept: str) -> Any:
@@ -252,6 +271,11 @@ class Deadline:
     def left(self) -> float:
         """Seconds until it is over."""
         return max(0.0, self._ends - time.monotonic())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has cut connections off, or was about to when something else gave up."""
+        return self.passed or not self.left()
 
     def watch(self, connected: Any) -> None:
         """Have a socket, or whatever has its `fileno`, shut in time. A second descriptor: TLS takes the first one over."""

@@ -13,9 +13,10 @@ Hooks used, each held by a test in `tests/unit/test_webapp.py`: `_register_route
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
-from urllib.parse import unquote
 
 from chalice.app import Chalice, Request, Response
+
+from chalicelib.percent import percent_decoded
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 ANY_TYPE = ["*/*"]
@@ -107,18 +108,3 @@ def _decoded(parameters: Mapping[str, str], resource: str, raw_path: str) -> dic
             value = value.rstrip("/") + raw_path[len(raw_path.rstrip("/")) :]
         decoded[name] = percent_decoded(value)
     return decoded
-
-
-def percent_decoded(text: str) -> str | None:
-    """`text` decoded once (`+` stays a plus, RFC 3986), or None when an escape is malformed or not UTF-8."""
-    escapes = text.split("%")[1:]
-    if any(len(escape) < 2 or not _is_hex(escape[:2]) for escape in escapes):
-        return None
-    try:
-        return unquote(text, errors="strict")
-    except UnicodeDecodeError:
-        return None
-
-
-def _is_hex(pair: str) -> bool:
-    return all(digit in "0123456789abcdefABCDEF" for digit in pair)

@@ -27,12 +27,17 @@ _tenants: MinuteCache[bool] = MinuteCache()
 
 def key_hash(key: str) -> str:
     """What is stored of an API key."""
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(_bytes(key)).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    # What a header holds may be no text; no key and no cookie is made of it.
+    return text.encode(errors="surrogatepass")
 
 
 def session_hash(cookie: str) -> str:
     """What is stored of a session's cookie."""
-    return Session.PREFIX + hashlib.sha256(cookie.encode()).hexdigest()
+    return Session.PREFIX + hashlib.sha256(_bytes(cookie)).hexdigest()
 
 
 def authenticate(headers: Mapping[str, str], cookie: str = "") -> Principal:

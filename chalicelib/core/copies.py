@@ -12,12 +12,13 @@ from chalicelib import seam
 from chalicelib.access.permissions import Operation, bucket_not_found, require
 from chalicelib.access.principals import Principal
 from chalicelib.core import buckets, checksums, content, filing, garbage, jobs, keeping, names, objects
+from chalicelib.core.filing import Filing
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.errors import PreconditionFailed, StorageRemoved
 from chalicelib.providers import Copier, Multipart, Part, Provider
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.jobs import Job
-from chalicelib.tables.objects import StoredObject
+from chalicelib.tables.objects import PRIVATE, StoredObject
 from chalicelib.tables.table import Transaction, TransactionFailed, tries
 
 COPY_JOB = "object.copy"
@@ -115,7 +116,7 @@ def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, m
             row.content_type, row.user_metadata = moved.content_type, moved.user_metadata
             objects.permit_replacement(principal, into, row, current, upsert)
             row.revision, row.tokens_not_before = (current.revision if current else 0) + 1, seam.iso(seam.now())
-            filing.place(row, current, filing.LEFT)
+            filing.place(row, current, Filing(moved.acl or PRIVATE))  # what was not public does not become so by what it replaces
         try:
             with Transaction() as transaction:
                 transaction.put(row, objects.unchanged(current))

@@ -8,7 +8,9 @@ Deleting one removes it at once and leaves the rest to a job: its children are l
 The job looks once more when nobody can still hold that the folder is there. Killed at any step it goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from chalicelib import seam
@@ -18,7 +20,7 @@ from chalicelib.access.permissions import Columns, Operation, grant, require_any
 from chalicelib.access.principals import Principal
 from chalicelib.core import buckets, jobs, names
 from chalicelib.core.jobs import Kind, Step
-from chalicelib.errors import FolderExists, FolderNotFound, Forbidden, InvalidRequest
+from chalicelib.errors import BucketNotFound, FolderExists, FolderNotFound, Forbidden, InvalidRequest
 from chalicelib.tables.buckets import FILES, Bucket
 from chalicelib.tables.folders import Folder, FolderName, FolderTree, is_folder, name_item
 from chalicelib.tables.jobs import Job
@@ -75,7 +77,7 @@ def create(principal: Principal, name: str, parent_id: str | None) -> Folder:
     folder = _new(principal.tenant_id, check_name(name), parent_id, principal.uid)
     _require(principal, Operation.INSERT, folder)
     if parent_id is not None:
-        _ancestors(principal.tenant_id, parent_id)
+        _check_depth(len(_ancestors(parent_id, partial(find, principal.tenant_id))) + 1)
     _put(folder)
     return folder
 
@@ -90,7 +92,7 @@ def check_name(name: str) -> str:
 def of_key(tenant_id: str, key: str, owner_id: str | None) -> str | None:
     """The id of the folder that a file is filed in by its key, which is made if it is not there; None for a key without folders.
 
-    It is never a reason to refuse a file: one for which no folder can be made is in none.
+    That there is no room for it is no reason to refuse a file, which then is in none.
     """
     name = key.rpartition(SEPARATOR)[0]
     if not name or not name.isprintable():
@@ -172,26 +174,44 @@ def change(principal: Principal, folder_id: str, changes: dict[str, Any]) -> Fol
         _require(principal, Operation.UPDATE, folder)
         tree = FolderTree.read(principal.tenant_id, FolderTree.ITEM)
         wanted = Folder(**folder.attribute_values | changes)
-        goes_below = wanted.parent_id if wanted.parent_id != folder.parent_id else None
-        if goes_below is not None and folder_id in _ancestors(principal.tenant_id, goes_below):
-            raise InvalidRequest("a folder cannot lie in itself, or in one that lies in it", field="parentId")
+        if wanted.parent_id is not None and wanted.parent_id != folder.parent_id:
+            _check_move(folder, wanted.parent_id)
         if (wanted.name, wanted.parent_id) == (folder.name, folder.parent_id):
             return folder
         if tree is not None and _replace(folder, wanted, tree):
+            _known.forget(f"{principal.tenant_id}/{name_item(None, folder.name)}")
             return wanted
     raise AssertionError("tries() ends by raising")
 
 
-def _ancestors(tenant_id: str, folder_id: str) -> Sequence[str]:
-    """The ids from a folder up to the top, its own first; raises FolderNotFound, and InvalidRequest where nothing may lie in it."""
+def _check_move(folder: Folder, parent_id: str) -> None:
+    """Raise unless a folder may lie in `parent_id`: FolderNotFound, InvalidRequest."""
+    there = {each.folder_id: each for each in stored(folder.tenant_id)}
+
+    def look(folder_id: str) -> Folder:
+        return there[folder_id] if folder_id in there else find(folder.tenant_id, folder_id)
+
+    above = _ancestors(parent_id, look)
+    if folder.folder_id in above:
+        raise InvalidRequest("a folder cannot lie in itself, or in one that lies in it", field="parentId")
+    chains = (_ancestors(each, look) for each in there)
+    height = max((chain.index(folder.folder_id) + 1 for chain in chains if folder.folder_id in chain), default=1)
+    _check_depth(len(above) + height)
+
+
+def _ancestors(folder_id: str, look: Callable[[str], Folder]) -> Sequence[str]:
+    """The ids from a folder up to the top, its own first; raises what `look` raises for one that is not there."""
     found: list[str] = []
     above: str | None = folder_id
-    while above is not None:
-        if len(found) == MAX_DEPTH:
-            raise InvalidRequest(f"folders lie in each other at most {MAX_DEPTH} deep")
+    while above is not None and len(found) <= MAX_DEPTH:
         found.append(above)
-        above = find(tenant_id, above).parent_id
+        above = look(above).parent_id
     return found
+
+
+def _check_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidRequest(f"folders lie in each other at most {MAX_DEPTH} deep", field="parentId")
 
 
 def _replace(folder: Folder, wanted: Folder, tree: FolderTree) -> bool:
@@ -259,8 +279,9 @@ def delete_step(job: Job) -> Step:
     children = [folder for folder in stored(tenant_id) if folder.parent_id == folder_id][:MOVED_AT_ONCE]
     for child in children:
         _lift(child, job.task["parent_id"])
-    bucket = buckets.get(tenant_id, FILES)
-    rows = _filed_in(bucket, folder_id)
+    rows: list[StoredObject] = []
+    with suppress(BucketNotFound):  # the tenant is being deleted, and its files with it
+        rows = _filed_in(buckets.get(tenant_id, FILES), folder_id)
     for row in rows:
         _unfile(row, folder_id)
     done = int(job.done) + len(children) + len(rows)
@@ -270,11 +291,11 @@ def delete_step(job: Job) -> Step:
 
 def _lift(child: Folder, parent_id: str | None) -> None:
     """Have a child lie where its parent lay, under another name if its own is taken there, or at the top if that has gone too."""
-    for number in range(1, MAX_FOLDERS):
+    number = 1
+    while number < MAX_FOLDERS:
         wanted = Folder(**child.attribute_values)
-        wanted.parent_id, wanted.revision, wanted.updated_at = parent_id, child.revision + 1, seam.iso(seam.now())
-        if number > 1:
-            wanted.name = f"{child.name[: names.MAX_NAME_BYTES // 8]} ({number})"
+        wanted.name, wanted.parent_id = _numbered(child.name, number), parent_id
+        wanted.revision, wanted.updated_at = child.revision + 1, seam.iso(seam.now())
         try:
             with Transaction() as transaction:
                 transaction.put(_name_of(wanted), FolderName.item.does_not_exist())
@@ -286,9 +307,19 @@ def _lift(child: Folder, parent_id: str | None) -> None:
         except TransactionFailed as failed:
             taken, _, _, *parent = failed.rows
             if parent and parent[0] is not None:
-                parent_id = None
+                parent_id, number = None, 1
             elif taken is None or (taken.row is not None and taken.row.taken_by == child.folder_id):
                 return  # done, if an answer was lost; or changed meanwhile, or busy: the next step looks again
+            else:
+                number += 1
+
+
+def _numbered(name: str, number: int) -> str:
+    """A name, or one that is told from it by a number and no longer than a name may be."""
+    if number == 1:
+        return name
+    suffix = f" ({number})"
+    return name.encode()[: names.MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
 def _filed_in(bucket: Bucket, folder_id: str) -> list[StoredObject]:

@@ -7,17 +7,18 @@ leaves an unfinished upload, which the cleanup frees; the job remembers its uplo
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from urllib.parse import unquote, urlsplit
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
-from chalicelib import outbound
+from chalicelib import outbound, seam
 from chalicelib.access.permissions import Operation
 from chalicelib.access.principals import Principal
-from chalicelib.core import content, files, filing, jobs, limits, names, sessions, uploads
-from chalicelib.core.filing import Filing
+from chalicelib.core import content, files, filing, jobs, limits, names, objects, sessions, uploads
+from chalicelib.core.filing import LEFT, Filing
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.core.sessions import Wanted
 from chalicelib.errors import ImportFailed, InvalidName, InvalidRequest, StowageError, TooLarge
+from chalicelib.percent import percent_decoded
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import FILES
 from chalicelib.tables.jobs import Job
@@ -36,16 +37,24 @@ PIECE = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What is to be fetched, and what it becomes. None of `key` or `content_type`: what the URL, or its server, says."""
+    """What is to be fetched, and what it becomes. None of `key` or `content_type`: what the URL, or its server, says.
+
+    Without `upsert` an existing file is kept.
+    """
 
     url: str
     key: str | None = None
     content_type: str | None = None
-    filing: Filing = field(default_factory=Filing)
+    upsert: bool = True
+    filing: Filing = LEFT
 
 
 class _TooSlow(Exception):
-    """It takes longer than a request may."""
+    """It takes longer than a request may; `content_type` is what its server has said until then."""
+
+    def __init__(self) -> None:
+        super().__init__("the URL takes longer than there is time")
+        self.content_type: str | None = None
 
 
 def begin(principal: Principal, wanted: Import) -> StoredObject | Job:
@@ -55,19 +64,29 @@ def begin(principal: Principal, wanted: Import) -> StoredObject | Job:
     """
     files.require(principal, Operation.INSERT, Operation.UPDATE)
     outbound.check_url(wanted.url, "url")
+    if wanted.content_type:
+        content.check_type(wanted.content_type)
     key = names.check_name_in(FILES, wanted.key or _key_of(wanted.url))
     filing.check(principal.tenant_id, wanted.filing)
+    _permit(principal, key, wanted.upsert)
     limits.take(principal.tenant_id, "imports", settings().imports_per_minute)
     try:
         return uploads.result(_fetch(principal, wanted, key, AT_ONCE))
-    except _TooSlow:
-        task = {"url": wanted.url, "key": key, "content_type": wanted.content_type}
+    except _TooSlow as slow:
+        task = {"url": wanted.url, "key": key, "content_type": wanted.content_type or slow.content_type, "upsert": wanted.upsert}
         return jobs.start(JOB, principal, task | {"acl": wanted.filing.acl, "folder_id": wanted.filing.folder_id})
+
+
+def _permit(principal: Principal, key: str, upsert: bool) -> None:
+    """Raise before anything is fetched where it is plain that nothing may be stored: what is there must not be replaced."""
+    bucket, current = objects.read_current(principal, Operation.INSERT, FILES, key)
+    if current is not None:
+        objects.permit_upload(principal, bucket, current, current, upsert)
 
 
 def _key_of(url: str) -> str:
     """The last part of a URL's path; raises InvalidName where there is none."""
-    key = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    key = percent_decoded(urlsplit(url).path.rstrip("/").rpartition("/")[2])
     if not key:
         raise InvalidName("the URL names no file; say which key it is to have")
     return key
@@ -84,7 +103,7 @@ def _asking(url: str, seconds: float) -> Iterator[outbound.Response]:
                     raise _too_large()
                 yield response
         except (outbound.Refused, outbound.Unreachable) as error:
-            if deadline.passed:
+            if deadline.is_over:
                 raise _TooSlow from error
             raise ImportFailed(f"the URL cannot be fetched: {error}") from error
 
@@ -100,29 +119,32 @@ def _told(wanted: Import, key: str, response: outbound.Response) -> Wanted:
         content_type = content.declared_type(declared, key)
     except InvalidRequest:  # the server says something, but no media type
         content_type = content.declared_type("", key)
-    return Wanted(FILES, key, content_type, filing=wanted.filing)
+    return Wanted(FILES, key, content_type, upsert=wanted.upsert, filing=wanted.filing)
 
 
 def _fetch(principal: Principal, wanted: Import, key: str, seconds: float, begun: UploadSession | None = None) -> UploadSession:
     """Fetch and store; gives the upload that it became. One that fails, and that `begun` is not, is given up at once."""
-    session = begun
+    session, offset, told, is_declared = begun, 0, None, False
+    upload_id = seam.new_version() if begun is None else str(begun.upload_id)
     try:
         with _asking(wanted.url, seconds) as response:
-            offset = 0
+            told, is_declared = _told(wanted, key, response), bool(response.content_type)
             for piece, is_last in _with_their_end(response.pieces(PIECE)):
                 if offset + len(piece) > MAX_BYTES:
                     raise _too_large()
                 total = offset + len(piece) if is_last else None
                 if session is None:
-                    session = uploads.begin(principal, sessions.OBJECT, replace(_told(wanted, key, response), total=total), piece)
+                    session = uploads.begin(principal, sessions.OBJECT, replace(told, total=total), piece, upload_id)
                 else:
-                    session = uploads.append(principal, session.upload_id, offset, piece, total)
+                    session = uploads.append(principal, upload_id, offset, piece, total)
                 offset += len(piece)
-    except Exception:
-        if session is not None and begun is None:
-            _give_up(principal, session.upload_id)
+    except Exception as error:
+        if begun is None:
+            _give_up(principal, upload_id)
+        if isinstance(error, _TooSlow) and told is not None and is_declared:
+            error.content_type = told.content_type
         raise
-    if session is None:
+    if session is None:  # there is always a piece
         raise ImportFailed("the URL cannot be fetched")
     return session
 
@@ -143,9 +165,10 @@ def _give_up(principal: Principal, upload_id: str) -> None:
 
 # ---- the job -------------------------------------------------------------------------------------------
 def step(job: Job) -> Step:
-    """Begin an upload of the type that the URL's server says, or fetch into it. An upload that was cut off is begun anew."""
+    """Begin an upload, of the type that the URL's server says, or fetch into it. An upload that was cut off is begun anew."""
     principal, task = Principal.restored(job.task["principal"]), job.task
-    wanted = Import(task["url"], task["key"], task["content_type"], Filing(task["acl"], task["folder_id"]))
+    chosen = Filing(task["acl"], task["folder_id"])
+    wanted = Import(task["url"], task["key"], task["content_type"], task["upsert"], chosen)
     try:
         with jobs.refused_for_good():
             begun = sessions.stored(job.checkpoint["upload_id"]) if "upload_id" in job.checkpoint else None
@@ -162,8 +185,13 @@ def step(job: Job) -> Step:
 def _begin_anew(principal: Principal, wanted: Import, cut_off: UploadSession | None) -> str:
     if cut_off is not None:
         _give_up(principal, cut_off.upload_id)
-    with _asking(wanted.url, WHOLE) as response:
-        return str(uploads.begin(principal, sessions.OBJECT, _told(wanted, str(wanted.key), response)).upload_id)
+    key = str(wanted.key)
+    if wanted.content_type is not None:
+        told = Wanted(FILES, key, wanted.content_type, upsert=wanted.upsert, filing=wanted.filing)
+    else:
+        with _asking(wanted.url, WHOLE) as response:
+            told = _told(wanted, key, response)
+    return str(uploads.begin(principal, sessions.OBJECT, told).upload_id)
 
 
 def give_up(job: Job) -> None:

@@ -234,7 +234,7 @@ class _Listing:
     def _show(self, start: str, row: Row, size: int) -> bool:
         if self._position.skip:
             self._position.skip -= 1
-        elif len(self._rows) == self._limit or self._bytes + size > settings().max_body:
+        elif len(self._rows) == self._limit or (self._rows and self._bytes + size > settings().max_body):
             self._one_too_many = start
             return False
         else:

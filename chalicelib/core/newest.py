@@ -256,7 +256,7 @@ class _Listing:
                 self._skip, self._place = self._skip - 1, _place(item)
             else:
                 size = ROW_BYTES + sum(len(value["S"].encode()) for name, value in item.items() if name in ("name", "user_metadata"))
-                if len(self._files) == self._limit or self._bytes + 2 * size > settings().max_body:
+                if len(self._files) == self._limit or (self._files and self._bytes + 2 * size > settings().max_body):
                     return False
                 self._files.append(_file(item))
                 self._bytes, self._place = self._bytes + 2 * size, _place(item)

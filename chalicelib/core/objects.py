@@ -31,7 +31,7 @@ from chalicelib.core import buckets, content, filing, garbage, keeping, names
 from chalicelib.core.filing import LEFT, Filing
 from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TokenUsed, TooLarge, Unavailable
 from chalicelib.settings import settings
-from chalicelib.tables.buckets import Bucket
+from chalicelib.tables.buckets import FILES, Bucket
 from chalicelib.tables.objects import Placement, StoredObject, UsedToken
 from chalicelib.tables.table import BATCH_READ_LIMIT, ConditionFailed, Transaction, TransactionFailed, read_together, tries
 
@@ -86,10 +86,10 @@ def find_many(principal: Principal, bucket_name: str, paths: Sequence[str]) -> l
     except BucketNotFound as error:
         if principal.is_service or principal.role is Role.NOBODY:
             raise denial_of_missing(principal, Operation.SELECT, bucket_name, "") from error
-        return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
+        return [_refusal(bucket_name, path) or absence(principal, None, bucket_name, path) for path in paths]
     require_credential(principal, not grant(principal, Operation.SELECT, bucket).nothing)
     rows = _read_valid(bucket, paths)
-    outcomes = [_refusal(path) or _readable(principal, bucket, path, rows[path]) for path in paths]
+    outcomes = [_refusal(bucket_name, path) or _readable(principal, bucket, path, rows[path]) for path in paths]
     require_credential(principal, any(isinstance(outcome, Found) for outcome in outcomes))
     return outcomes
 
@@ -249,7 +249,7 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
     except BucketNotFound as error:
         if principal.is_service or principal.role is Role.NOBODY:
             raise denial_of_missing(principal, Operation.DELETE, bucket_name, "") from error
-        return [_refusal(path) or absence(principal, None, bucket_name, path) for path in paths]
+        return [_refusal(bucket_name, path) or absence(principal, None, bucket_name, path) for path in paths]
     require_credential(principal, not grant(principal, Operation.DELETE, bucket).nothing)
     outcomes: list[StowageError | None] = []
     for start in range(0, len(paths), BATCH_READ_LIMIT):  # read shortly before they are deleted
@@ -261,18 +261,14 @@ def delete_many(principal: Principal, bucket_name: str, paths: Sequence[str]) ->
 
 
 def _read_valid(bucket: Bucket, paths: Sequence[str]) -> dict[str, StoredObject | None]:
-    valid = list(dict.fromkeys(path for path in paths if _is_name(path)))
+    valid = list(dict.fromkeys(path for path in paths if _refusal(bucket.name, path) is None))
     rows = read_together(*((StoredObject, bucket.partition, path) for path in valid))
     return dict(zip(valid, rows, strict=True))
 
 
-def _is_name(path: str) -> bool:
-    return _refusal(path) is None
-
-
-def _refusal(path: str) -> StowageError | None:
+def _refusal(bucket_name: str, path: str) -> StowageError | None:
     try:
-        names.check_object_name(path)
+        names.check_name_in(bucket_name, path)
     except StowageError as error:
         return error
     return None
@@ -280,7 +276,7 @@ def _refusal(path: str) -> StowageError | None:
 
 def _outcome(principal: Principal, bucket: Bucket, path: str, row: StoredObject | None) -> StowageError | None:
     try:
-        _delete(principal, bucket, names.check_object_name(path), row)
+        _delete(principal, bucket, names.check_name_in(bucket.name, path), row)
         return None
     except StowageError as error:
         return error
@@ -419,7 +415,7 @@ def new_row(
 def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject, chosen: Filing = LEFT) -> None:
     """Give `row` what an object keeps when its bytes are replaced (identity, owner, birth, revoked tokens), else what `fresh` has.
 
-    What was `chosen` for a file, it has in any case.
+    What was `chosen` for a file, it has in any case; and it keeps its metadata where none comes with the bytes.
     """
     kept = current or fresh
     row.revision = current.revision + 1 if current else 1
@@ -427,6 +423,8 @@ def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject
     row.tokens_not_before = current.tokens_not_before if current else seam.iso(seam.now())
     row.id, row.created_at = kept.id, kept.created_at
     row.owned_by(kept.owner_id)
+    if current and row.bucket == FILES:
+        row.user_metadata = current.user_metadata if fresh.user_metadata is None else fresh.user_metadata
     filing.place(row, current, chosen)
 
 

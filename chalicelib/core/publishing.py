@@ -47,16 +47,19 @@ def withdraw(before: StoredObject | None, after: StoredObject | None) -> None:
     if after is not None and after.acl == PUBLIC and after.version == before.version:
         return
     principal = Principal(Role.SERVICE, before.partition.partition("#")[0])
-    job = jobs.new(JOB, principal, {"folder": folder_of(before), "withdrawn_at": seam.timestamp()})
+    job = jobs.new(JOB, principal, {"row": before.attribute_values, "withdrawn_at": seam.timestamp()})
     job.job_id = str(uuid.uuid5(_JOBS, f"{before.version}.{int(before.revision)}"))
     jobs.restart(job, None)
 
 
 def step(job: Job) -> Step:
-    """Remove a page of what was published; at the end it looks once more."""
+    """Remove a page of what was published, unless it may be seen again by now; at the end it looks once more."""
     wait = max(0.0, job.task["withdrawn_at"] + REQUESTS_END_WITHIN - seam.timestamp())  # before the look that may be the last
-    storage = providers.internal()
-    keys = [listed.key for listed in islice(storage.list(job.task["folder"], ""), REMOVED_AT_ONCE)]
+    row, storage = StoredObject(**job.task["row"]), providers.internal()
+    named = garbage.namer(row.partition, row.name, row.version, row.physical_key)
+    if named is not None and named.acl == PUBLIC:  # moved to another key, or made public again
+        return Step({}, int(job.done), int(job.done), finished=True)
+    keys = [listed.key for listed in islice(storage.list(folder_of(row)), REMOVED_AT_ONCE)]
     left = storage.delete(keys) if keys else {}
     if left:
         raise garbage.not_deleted(left)

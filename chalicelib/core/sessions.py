@@ -134,12 +134,15 @@ def find(principal: Principal, upload_id: str) -> UploadSession:
     return visible(principal, upload_id, stored(upload_id) if names.is_version(upload_id) else None)
 
 
-def visible(principal: Principal, upload_id: str, session: UploadSession | None) -> UploadSession:
-    """The session, if the principal may know of it; raises UploadNotFound, UploadExpired, and Unauthorized for nobody."""
+def visible(principal: Principal, upload_id: str, session: UploadSession | None, is_history: bool = False) -> UploadSession:
+    """The session, if the principal may know of it; raises UploadNotFound, UploadExpired, and Unauthorized for nobody.
+
+    `is_history`: one that is done is shown even when it can be asked for nothing any more.
+    """
     if session is None or session.tenant_id != principal.tenant_id or session.status == TERMINATED or not _is_own(principal, session):
         require_credential(principal, False)
         raise UploadNotFound(f"there is no upload {upload_id[:64]}")
-    if has_expired(session):
+    if has_expired(session) and not (is_history and session.status == DONE):
         raise UploadExpired(f"upload {upload_id} has expired; begin a new one")
     return session
 

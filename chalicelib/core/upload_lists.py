@@ -2,7 +2,7 @@
 
 from chalicelib.access.permissions import require_user
 from chalicelib.access.principals import Principal
-from chalicelib.core import sessions
+from chalicelib.core import names, sessions
 from chalicelib.errors import InvalidRequest, UploadNotFound
 from chalicelib.tables.buckets import FILES
 from chalicelib.tables.table import BATCH_READ_LIMIT, read_together
@@ -36,7 +36,8 @@ def newest(principal: Principal, status: str | None = None, limit: int = DEFAULT
 
 def find(principal: Principal, upload_id: str) -> UploadSession:
     """An upload of a file, for who began it or the service key; raises UploadNotFound, UploadExpired, Unauthorized."""
-    session = sessions.find(principal, upload_id)
+    stored = sessions.stored(upload_id) if names.is_version(upload_id) else None
+    session = sessions.visible(principal, upload_id, stored, is_history=True)
     if session.bucket != FILES:
         raise UploadNotFound(f"there is no upload {upload_id}")
     return session

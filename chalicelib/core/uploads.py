@@ -56,12 +56,12 @@ class _Done(Exception):
 
 
 # ---- beginning -----------------------------------------------------------------------------------------
-def begin(principal: Principal, kind: str, wanted: Wanted, chunk: bytes = b"") -> UploadSession:
-    """Begin an upload, with its first bytes if they are here; gives the session.
+def begin(principal: Principal, kind: str, wanted: Wanted, chunk: bytes = b"", upload_id: str | None = None) -> UploadSession:
+    """Begin an upload, with its first bytes if they are here; gives the session, under an id of its own unless one was chosen.
 
     Raises what an upload of the object would, by what is known of it: the policies are asked again at its end.
     """
-    session = _new(principal, kind, wanted)
+    session = _new(principal, kind, wanted, upload_id or seam.new_version())
     limit = parts.largest() if wanted.total is None else wanted.total
     if len(chunk) > limit:
         raise TooLarge(f"this upload has at most {limit} bytes, and these are more", limit=limit)
@@ -72,9 +72,8 @@ def begin(principal: Principal, kind: str, wanted: Wanted, chunk: bytes = b"") -
     return _take(session, chunk) if holding else session
 
 
-def _new(principal: Principal, kind: str, wanted: Wanted) -> UploadSession:
+def _new(principal: Principal, kind: str, wanted: Wanted, upload_id: str) -> UploadSession:
     """The session of an upload that may begin. Its id is the version that a large object gets."""
-    upload_id = seam.new_version()
     if (wanted.total or 0) > parts.largest():
         raise parts.too_large()
     if kind == PARTIAL:

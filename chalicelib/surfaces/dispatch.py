@@ -7,10 +7,11 @@ from typing import Any
 from chalicelib import budget, seam
 from chalicelib.errors import InternalError, MethodNotAllowed, RouteNotFound, StowageError
 from chalicelib.observability import count, logger
+from chalicelib.percent import percent_decoded
 from chalicelib.settings import settings
 from chalicelib.surfaces.http import Request
 from chalicelib.surfaces.routes import Route, Surface, named
-from chalicelib.webapp import Answer, Event, StowageApp, Stream, percent_decoded
+from chalicelib.webapp import Answer, Event, StowageApp, Stream
 
 EXPOSED_HEADERS = (
     "Accept-Ranges, Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After, Tus-Checksum-Algorithm,"

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from chalicelib.access.credentials import COOKIE, authenticate
 from chalicelib.access.principals import Principal, Role
-from chalicelib.errors import Forbidden, InvalidName, InvalidRequest, TooLarge
+from chalicelib.errors import Forbidden, InvalidName, InvalidRequest, TooLarge, Unauthorized
 from chalicelib.settings import settings
 from chalicelib.webapp import Answer, Event
 
@@ -27,7 +28,6 @@ SINGLE_HEADERS = (
     "content-length",
     "content-range",
     "content-type",
-    "cookie",
     "if-modified-since",
     "if-range",
     "if-unmodified-since",
@@ -112,21 +112,26 @@ class Request:
 
     @property
     def cookie(self) -> str:
-        """The text of the session's cookie, empty where there is none."""
-        pairs = (pair.strip().partition("=") for pair in self.headers.get("cookie", "").split(";"))
-        return next((value for name, _, value in pairs if name == COOKIE), "")
+        """The text of the session's cookie, empty where there is none; raises Unauthorized where there are two."""
+        given = ";".join(self._multi_headers.get("cookie", ()))  # HTTP/2 may send one a pair (RFC 9113 §8.2.3)
+        pairs = (pair.strip().partition("=") for pair in given.split(";"))
+        values = {value for name, _, value in pairs if name == COOKIE}
+        if len(values) > 1:  # another site of this domain may have set one beside ours
+            raise Unauthorized(f"there are two different cookies {COOKIE}; delete them and sign in again")
+        return next(iter(values), "")
 
     def require_same_origin(self) -> None:
         """Raise Forbidden unless the browser says that a page of this very origin asks (Origin, RFC 6454)."""
-        if self.headers.get("origin", "").lower() != self.origin.lower():
+        if self.headers.get("origin", "").lower() != self.origin:
             raise Forbidden(
                 "a change by a session's cookie needs the header Origin, and that it is this API's own; other pages use a token"
             )
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port of this API."""
-        return "/".join(self.base_url.split("/")[:3])
+        """Scheme, host and port of this API, as a browser writes them: without the scheme's own port."""
+        base = urlsplit(self.base_url.lower())
+        return f"{base.scheme}://{base.netloc.removesuffix(':443' if base.scheme == 'https' else ':80')}"
 
     @cached_property
     def body(self) -> bytes:

@@ -27,14 +27,15 @@ def answer(request: Request, found: Found, opened: Opened | None) -> Answer | No
     wanted = transforms.wanted(found, request.query, request.headers.get("accept", ""), signed, _is_trusted(request))
     if wanted is None:
         return None
+    varies = {"Vary": "Accept"} if wanted.varies else {}
     if publishing.is_published(found.row) and opened is None:
         location = transforms.published(found, wanted.options)
-        return Answer(302, headers={"Location": location, "Cache-Control": f"public, max-age={REDIRECTED_FOR}"})
+        return Answer(302, headers={"Location": location, "Cache-Control": f"public, max-age={REDIRECTED_FOR}", **varies})
     tag = transforms.etag(found.row, wanted.options)
     # What a URL of a file's picture means is fixed for its seed: a page that overwrites a file gives `version` too, or another query.
     lasting = wanted.lasting and ("version" in request.query or found.bucket.name == FILES)
     is_public = found.bucket.public or found.row.acl == PUBLIC
-    headers = downloads.common_headers(is_public, tag, seconds_left, lasting) | ({"Vary": "Accept"} if wanted.varies else {})
+    headers = downloads.common_headers(is_public, tag, seconds_left, lasting) | varies
     if downloads.is_unchanged(request, tag, modified=None):
         return Answer(304, headers=headers)
     named = request.query.get("download")

@@ -759,14 +759,18 @@ def test_an_original_by_token_is_asked_for_again_each_time(owner: Client, nobody
     assert opened(nobody, sign(owner)).headers["cache-control"] == "private, no-cache"
 
 
-def test_where_a_large_file_is_fetched_dies_with_the_token(owner: Client, nobody: Client, choose: Choose, clock: Clock) -> None:
+@pytest.mark.parametrize("query", ["", "&width=40"])
+def test_where_a_large_answer_is_fetched_dies_with_the_token(
+    photo: Client, nobody: Client, choose: Choose, clock: Clock, query: str
+) -> None:
     """F10.13: what no answer can carry is fetched from the storage, and not for longer."""
-    token = sign(owner, ttlSeconds=120)
-    choose("STOWAGE_MAX_BODY", str(len(BODY) - 1))
+    token = sign(photo, "photo.png", ttlSeconds=120)
+    body = opened(nobody, token, "photo.png", query).body
+    choose("STOWAGE_MAX_BODY", str(len(body) - 1))
     for left in (120, 60):
-        answer = opened(nobody, token)
+        answer = opened(nobody, token, "photo.png", query)
         assert (answer.status, answer.headers["cache-control"]) == (302, "no-store")
         assert left - 30 <= int(parse_qs(urlsplit(answer.headers["location"]).query)["X-Amz-Expires"][0]) <= left
         clock.advance(60)
     with urllib.request.urlopen(answer.headers["location"]) as fetched:
-        assert fetched.read() == BODY
+        assert fetched.read() == body

@@ -66,29 +66,29 @@ def photo(image_function: Any, ada: Client) -> Client:
 
 
 # ---- what each parameter does --------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("query", "size"),
-    [
-        ("?width=40", (40, 20)),
-        ("?width=1", (1, 1)),
-        ("?width=4096", (80, 40)),
-        ("?height=10", (20, 10)),
-        ("?height=4096", (80, 40)),
-        ("?width=40&height=40", (40, 20)),
-        ("?width=30&height=20&fit=contain", (30, 15)),
-        ("?width=30&height=30&fit=cover", (30, 30)),
-        ("?width=30&height=30&fit=cover&focal=0,100", (30, 30)),
-        ("?width=30&fit=cover", (30, 15)),
-        ("?quality=1", (80, 40)),
-        ("?quality=100", (80, 40)),
-        ("?fit=cover", (80, 40)),
-        ("?focal=0,0", (80, 40)),
-    ],
-)
-def test_the_size_is_what_was_asked_for_and_never_distorted(photo: Client, query: str, size: tuple[int, int]) -> None:
+SIZES = {
+    "?width=40": (40, 20),
+    "?width=1": (1, 1),
+    "?width=4096": (80, 40),
+    "?height=10": (20, 10),
+    "?height=4096": (80, 40),
+    "?width=40&height=40": (40, 20),
+    "?width=30&height=20&fit=contain": (30, 15),
+    "?width=30&height=30&fit=cover": (30, 30),
+    "?width=30&height=30&fit=cover&focal=0,100": (30, 30),
+    "?width=30&fit=cover": (30, 15),
+    "?quality=1": (80, 40),
+    "?quality=100": (80, 40),
+    "?fit=cover": (80, 40),
+    "?focal=0,0": (80, 40),
+}
+
+
+def test_the_size_is_what_was_asked_for_and_never_distorted(photo: Client) -> None:
     """F11.6: sides from 1 to 4,096, quality from 1 to 100, `cover` or `contain`, a focal point in percent."""
-    answer = get(photo, KEY, query)
-    assert (shown(answer).size, shown(answer).format, answer.headers["content-type"]) == (size, "PNG", "image/png")
+    for query, size in SIZES.items():
+        answer = get(photo, KEY, query)
+        assert (shown(answer).size, shown(answer).format, answer.headers["content-type"]) == (size, "PNG", "image/png"), query
 
 
 @pytest.mark.parametrize(("form", "kind"), [("webp", "WEBP"), ("jpeg", "JPEG"), ("png", "PNG"), ("avif", "AVIF")])

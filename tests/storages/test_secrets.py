@@ -1,4 +1,4 @@
-"""No secret of a storage, a tenant or the platform is found anywhere but where it was given, and sealed in its row.
+"""No secret of a storage, a tenant, a session or the platform is found anywhere but where it was given, and sealed in its row.
 
 Every route that a tenant can call is driven over storages that work, that know other credentials, that are not there and that say
 back what they are told; then the workers. What is looked through: answers with their headers, errors, log lines at level DEBUG of ours
@@ -25,8 +25,11 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from chalicelib import aws, observability, workers
 from chalicelib.access.cache import forget_everything
+from chalicelib.access.credentials import COOKIE
 from chalicelib.core import events
 from chalicelib.surfaces import dispatch, tus
+from chalicelib.surfaces.files.routes import SURFACE as FILES
+from chalicelib.surfaces.files.tus_routes import TUS_SURFACE as FILES_TUS
 from chalicelib.surfaces.mounted import SURFACES
 from chalicelib.surfaces.routes import Route
 from chalicelib.surfaces.storage.upload_routes import TUS_SURFACE
@@ -38,6 +41,8 @@ from chalicelib.tables.storages import Storage
 from chalicelib.tables.table import scan
 from tests.client import Answer, Client
 from tests.conftest import MASTER_KEY, Context, Tenant, run_job
+from tests.images.pictures import gradient, saved
+from tests.issuer import Web
 from tests.servers.hostile import closed_port
 from tests.storages.conftest import Fields, Servers
 from tests.storages.scripted_s3 import Asked, Said, error, scripted_s3
@@ -47,6 +52,7 @@ ACCESS_KEY = "AKIDRECOGNISABLE0001"
 SECRET_KEY = "reco/gnisable+secret=key0123456789abcdef"
 PASSWORD = "reco: gnisable/p@ss w%rd+é"
 PASSPHRASE = "reco gnisable passphrase"
+AUTH_SECRET = "reco/gnisable+auth secret of URLs"
 LIBRARIES = ("botocore", "urllib3", "paramiko", "azure", "requests", "msrest", "asyncio", "concurrent")
 PRESIGNED = re.compile(r"X-Amz-Credential=[^&\"\\ ]+")
 PRIVATE_KEY = (
@@ -74,6 +80,7 @@ class Watched:
     """Everything that was said, by where."""
 
     secrets: dict[str, str]
+    elsewhere: str = ""
     answers: list[str] = field(default_factory=list)
     ours: list[str] = field(default_factory=list)
     theirs: list[str] = field(default_factory=list)
@@ -108,7 +115,7 @@ class Lines(logging.Handler):
 
 
 class Listening(Client):
-    """A client whose answers are kept."""
+    """A client whose answers are kept. A cookie is told where it is set, and nowhere else."""
 
     watched: Watched
 
@@ -119,7 +126,11 @@ class Listening(Client):
 
     def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, Any] | None = None) -> Answer:
         answer = super().__call__(method, path, body, headers)
-        self.watched.answers.append(f"{method} {path}: {answer.status} {answer.headers} {answer.body.decode('utf-8', 'replace')}")
+        told = {name: value for name, value in answer.headers.items() if name != "set-cookie"}
+        self.watched.answers.append(f"{method} {path}: {answer.status} {told} {answer.body.decode('utf-8', 'replace')}")
+        cookie = answer.headers.get("set-cookie", "").partition(";")[0].partition("=")[2]
+        if cookie:
+            self.watched.secrets[f"the cookie of session {len(self.watched.secrets)}"] = cookie
         return answer
 
 
@@ -133,13 +144,18 @@ def tenant_of(every_kind: None, new_tenant: Any) -> Tenant:
 def watched(
     tenant_of: Tenant,
     servers: Servers,
+    image_function: Any,
     monkeypatch: pytest.MonkeyPatch,
     settings_again: Callable[[], None],
     capfd: pytest.CaptureFixture[str],
 ) -> Iterator[Watched]:
-    """Keeps what is said; after the test it must not have held a secret."""
+    """Keeps what is said; after the test it must not have held a secret. `elsewhere` is a URL that files are fetched from."""
     monkeypatch.setenv("STOWAGE_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("STOWAGE_AUTH_SECRET", AUTH_SECRET)
+    monkeypatch.setenv("STOWAGE_PUBLIC_BASE_URL", "https://pictures.example")
     settings_again()
+    web = Web()
+    web.body = b"fetched"
     strict, ftp = servers.fields("strict_s3"), servers.fields("ftp")
     key_lines = "".join(PRIVATE_KEY.strip().splitlines()[1:-1])
     made = Watched(
@@ -153,9 +169,11 @@ def watched(
             "the strict server's secret key": strict["secret_key"],
             "the servers' password": ftp["secret_key"],
             "the master key": MASTER_KEY,
+            "the secret of files' URLs": AUTH_SECRET,
             "the JWT secret": tenant_of.jwt_secret,
             "the service key": tenant_of.service_key,
-        }
+        },
+        web.url,
     )
     observability.logger.cache_clear()
     handler, root, ours = Lines(made), logging.getLogger(), observability.logger()
@@ -177,6 +195,7 @@ def watched(
     monkeypatch.setattr(events, "_entry", told_on_the_bus)
     monkeypatch.setattr(dispatch, "_error_answer", told_by_an_error)
     yield made
+    web.stop()
     root.removeHandler(handler)
     logging.getLogger(ours.name).removeHandler(handler)
     for name, level in levels.items():
@@ -184,6 +203,7 @@ def watched(
     observability.logger.cache_clear()
     written = capfd.readouterr()
     assert made.ours, "nothing was logged: what is not said holds no secret"
+    made.look("a request to a URL", [str(headers) for headers in web.sent])
     made.look("an answer", made.answers)
     made.look("an error", made.errors)
     made.look("an event", made.events)
@@ -223,12 +243,13 @@ def service(tenant_of: Tenant, watched: Watched) -> Listening:
 
 # ---- every route -----------------------------------------------------------------------------------------------
 ROUTES = [route for surface in SURFACES for route in surface.routes if route.needs_tenant and not route.path.startswith("/admin")]
-TUS = TUS_SURFACE.routes
+TUS = (*TUS_SURFACE.routes, *FILES_TUS.routes)
+BY_COOKIE = [route for surface in SURFACES if surface.takes_cookie for route in surface.routes]
 NO_UPLOAD = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 NO_CLAIM = "00000000-0000-4000-8000-00000000abcd"
 
 
-def bodies(bucket: str, storage_id: str, fields: Fields, vault_ids: dict[str, str]) -> dict[str, Any]:
+def bodies(bucket: str, storage_id: str, fields: Fields, vault_ids: dict[str, str], url: str) -> dict[str, Any]:
     """What a route's model is given, by the model's name; each named route has one here, or takes none."""
     vault = {"name": "n", "provider": "s3", "bucket_name": "my-bucket", "region": "us-east-1", "access_key_id": ACCESS_KEY,
              "secret_access_key": SECRET_KEY, "remote_path": "x"}  # fmt: skip
@@ -257,6 +278,11 @@ def bodies(bucket: str, storage_id: str, fields: Fields, vault_ids: dict[str, st
         "CreateToken": {"sub": "someone"},
         "SignedUrls": {"bucket": bucket, "paths": ["known"]},
         "CreateSignedUrls": {"bucket": bucket, "paths": ["known", "none"]},
+        "ChangeFile": {"acl": "public", "metadata": {"a": "b"}},
+        "SignFile": {"ttlSeconds": 60},
+        "ImportFile": {"url": url, "key": "fetched"},
+        "CreateFolder": {"name": "new"},
+        "ChangeFolder": {"name": "renamed"},
         "": path,
     }
 
@@ -269,11 +295,17 @@ def request_of(route: Route, ids: dict[str, str], given: dict[str, Any]) -> tupl
         path += f"?storage_uuid={ids['config_id']}"
     if route.path.startswith(("/keys/", "/deltas/")):
         path += f"?key_uuid={ids['key_uuid']}&delta_uuid={ids['delta_uuid']}"
+    if (route.method, route.path) == ("POST", "/api/storage/{key+}"):
+        path += "/sign"
+    if route.path == "/api/public/{tenant_id}/{key+}":
+        path += "?width=5"
     model = (route.body or "").partition(":")[2]
-    headers = {"tus-resumable": tus.VERSION, "upload-length": "3", "upload-offset": "0", "content-type": tus.CHUNK} if route in TUS else {}
+    headers = {"tus-resumable": tus.VERSION, "upload-offset": "0", "content-type": tus.CHUNK} if route in TUS else {}
     if route in TUS and route.method == "POST":
-        encoded = {name: base64.b64encode(value.encode()).decode() for name, value in (("bucket", ids["bucket"]), ("filename", "by-tus"))}
+        names = {"key": "by-tus"} if route in FILES_TUS.routes else {"bucket": ids["bucket"], "filename": "by-tus"}
+        encoded = {name: base64.b64encode(value.encode()).decode() for name, value in names.items()}
         headers |= {"upload-metadata": ",".join(f"{name} {value}" for name, value in encoded.items()), "x-http-method-override": "HEAD"}
+        headers |= {} if "{upload_id}" in route.path else {"upload-length": "3"}
     body = given.get(model, given[""]) if model else b"abc" if route.raw_body else None
     return route.method, path, body, headers
 
@@ -300,14 +332,46 @@ def drive(service: Client, fields: Fields, watched: Watched) -> str:
            "upload_id": upload, "token": signed.rpartition("/")[2], "key_id": "k"}  # fmt: skip
     vault_ids = vault_on(service, ids["tenant_id"], storage_id)
     ids |= vault_ids
-    given = bodies(bucket, storage_id, fields, vault_ids)
+    visitor = Visitor(service)
+    file_ids = ids | files_of(visitor)
+    given = bodies(bucket, storage_id, fields, vault_ids, watched.elsewhere)
     # What removes goes last, and the bucket's own removal after all objects, the key's after all deltas.
     for route in sorted(ROUTES, key=lambda route: (_removes(route), route.path == "/keys/delete", route.path.count("/") < 4)):
-        method, path, body, headers = request_of(route, ids, given)
+        method, path, body, headers = request_of(route, file_ids if route in BY_COOKIE else ids, given)
         assert "{" not in path, f"say here what stands for the variables of {route.path}"
-        answer = service(method, path, body, headers)
-        watched.statuses.setdefault(f"{method} {route.path}", set()).add(answer.status)
+        statuses = watched.statuses.setdefault(f"{method} {route.path}", set())
+        statuses.add(service(method, path, body, headers).status)
+        if route in BY_COOKIE or path == "/auth/session":
+            statuses.add(visitor(method, path, body, headers).status)
     return storage_id
+
+
+class Visitor:
+    """A user whose browser has a session's cookie: asks with that, and with the token where a session is begun."""
+
+    def __init__(self, service: Client) -> None:
+        self._by_token = service.using(service("POST", "/auth/token", {"sub": "someone"}).json()["token"])
+        self._by_cookie = service.using("")
+        cookie = self._by_token("POST", "/auth/session").headers["set-cookie"].partition(";")[0]
+        self._sent = {"cookie": cookie, "origin": "http://api.test"}
+        assert cookie.startswith(f"{COOKIE}=")
+
+    def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+        if (method, path) == ("POST", "/auth/session"):
+            return self._by_token(method, path)
+        return self._by_cookie(method, path, body, {**(headers or {}), **self._sent})
+
+
+def files_of(visitor: Visitor) -> dict[str, str]:
+    """A picture for all to see, a folder and an upload of the visitor's, and what a signed URL of the picture gives."""
+    picture = {"content-type": "image/png"}
+    assert visitor("PUT", "/api/storage/known?acl=public", saved(gradient(20, 20), "PNG"), picture).status == 201
+    folder = visitor("POST", "/api/folders", {"name": "of the visitor"}).json()["data"]["id"]
+    beginning = {"tus-resumable": tus.VERSION, "upload-length": "6", "upload-metadata": "key dXA="}
+    upload = visitor("POST", "/api/uploads", headers=beginning).headers["location"].rpartition("/")[2]
+    signed = visitor("POST", "/api/storage/_sign/known", {}).json()["path"]
+    assert visitor("GET", signed).status == 200
+    return {"key+": "known", "folder_id": folder, "upload_id": upload}
 
 
 def _removes(route: Route) -> bool:
@@ -388,6 +452,8 @@ def test_a_storage_that_works_gives_none_away(
     run_workers(tenant_of.tenant_id)
     every_route_was_asked(watched)
     assert 200 in watched.statuses["GET /storage/object/{bucket}/{path+}"], "the storage was not used"
+    of_files = {f"{route.method} {route.path}" for route in (*FILES.routes, *FILES_TUS.routes)}
+    assert not {route: statuses for route, statuses in watched.statuses.items() if route in of_files and min(statuses) >= 400}
     assert not any(status >= 500 for statuses in watched.statuses.values() for status in statuses), watched.statuses
     libraries_are_silent(watched)
 

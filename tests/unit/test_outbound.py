@@ -15,13 +15,14 @@ import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from chalicelib import outbound
 from chalicelib.errors import InvalidRequest
-from chalicelib.outbound import Refused, Unreachable, check_url, fetch, is_public
-from tests.issuer import Web, ec_key
+from chalicelib.outbound import Refused, Unreachable, check_url, fetch, following, is_public, within
+from tests.issuer import Handler, Web, ec_key
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450:4001:81b::200e"]
 NOT_PUBLIC = {
@@ -43,6 +44,9 @@ LOOPBACK_NOTATIONS = [
     "127.0.0.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "127.1", "127.0.1", "0x7f.1",
     "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:0:0:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]",
 ]  # fmt: skip
+
+REDIRECTING = [301, 302, 303, 307, 308]
+CHUNKED = "Transfer-Encoding: chunked"
 
 
 @pytest.mark.parametrize("address", PUBLIC)
@@ -280,6 +284,186 @@ def test_silence_is_unreachable(web: Web, monkeypatch: pytest.MonkeyPatch) -> No
             fetch(web.url, 100)
     finally:
         over.set()
+
+
+# ---- what is followed ------------------------------------------------------------------------------------------
+def head(*lines: str, status: int = 200) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} Said", *lines, "", ""]).encode("latin-1")
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+
+
+def sending(*answers: bytes) -> Handler:
+    """Answers one request after the other with these very bytes, from the last on with that one."""
+    left = list(answers)
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(left.pop(0) if len(left) > 1 else left[0])
+
+    return handle
+
+
+def redirect(location: str, status: int = 302) -> bytes:
+    return head(f"Location: {location}", "Content-Length: 4", status=status) + b"gone"
+
+
+def pieces_of(url: str, redirects: int = 0, size: int = 100) -> list[bytes]:
+    with following(url, redirects) as response:
+        return list(response.pieces(size))
+
+
+@pytest.mark.parametrize("redirects", [0, 1, 5])
+def test_so_many_redirects_are_followed_and_no_more(web: Web, redirects: int) -> None:
+    hops = [redirect(f"/{hop}", status) for hop, status in zip(range(redirects), (301, 302, 303, 307, 308), strict=False)]
+    web.handler = sending(*hops, head() + b"there")
+    assert pieces_of(web.url, redirects) == [b"there"]
+    assert web.asked == ["/jwks.json", *(f"/{hop}" for hop in range(redirects))]
+    web.asked.clear()
+    web.handler = sending(redirect("/again"))
+    with pytest.raises(Refused, match=f"redirects more than {redirects} times"):
+        pieces_of(web.url, redirects)
+    assert len(web.asked) == redirects + 1
+
+
+def test_who_follows_asks_for_anything_in_plain_and_sends_nothing_else(web: Web) -> None:
+    web.handler = sending(redirect("/other"), head())
+    assert pieces_of(web.url, 1) == []
+    for sent in web.sent:
+        assert sent.keys() == {"host", "accept", "accept-encoding", "connection", "user-agent"}
+        assert (sent["accept"], sent["accept-encoding"]) == ("*/*", "identity")
+
+
+@pytest.mark.parametrize("status", [201, 204, 206, 300, 304, 305, 400, 404, 429, 500, 503, *REDIRECTING])
+def test_of_an_answer_that_is_neither_200_nor_a_redirect_to_somewhere_the_status_is_told(web: Web, status: int) -> None:
+    web.handler = sending(head("Content-Length: 0", status=status))
+    with pytest.raises(Unreachable, match=str(status)):
+        pieces_of(web.url, 5)
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "ftp://a.example/", "file:///etc/passwd", "data:,x", "http://user:hunter2@127.0.0.1/", "http://127.0.0.1:0/", "http://127.0.0.1:x/",
+        "/a b", "/\\a", "/\xe4", "/" + "x" * 2048, "http://[::1", "//[", "http://[x]/", "http://a]/",
+    ],
+)  # fmt: skip
+def test_a_redirect_to_no_url_that_may_be_asked_is_refused(web: Web, location: str) -> None:
+    web.handler = sending(redirect(location))
+    with pytest.raises((Refused, Unreachable)) as refused:
+        pieces_of(web.url, 5)
+    assert "hunter2" not in str(refused.value)
+    assert len(web.asked) == 1
+
+
+@pytest.mark.parametrize("notation", ["127.0.0.2", "2130706434", "[::1]", "10.0.0.1", "169.254.169.254", "innocent.example"])
+def test_a_redirect_to_an_address_that_is_not_permitted_is_not_connected_to(
+    web: Web, monkeypatch: pytest.MonkeyPatch, notation: str
+) -> None:
+    """Each hop is judged by itself: that the first one is permitted opens nothing to the second."""
+    real, asked = outbound._connected, []
+    answering(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
+
+    def screen(address: str) -> None:
+        if address != "127.0.0.1":
+            raise Refused("not there")
+
+    def connect(made: socket.socket, address: Any, *more: Any) -> socket.socket:
+        asked.append(address)
+        return real(made, address, *more)
+
+    monkeypatch.setattr(outbound, "screen", screen)
+    monkeypatch.setattr(outbound, "_connected", connect)
+    web.handler = sending(redirect(f"http://{notation}:{web.port}/"))
+    with pytest.raises(Refused, match="not there"):
+        pieces_of(web.url, 5)
+    assert asked == [("127.0.0.1", web.port)]
+
+
+@pytest.mark.parametrize(
+    ("line", "length"),
+    [
+        ("Content-Length: 0", 0), ("Content-Length: 12", 12), ("Content-Length: 0012", 12), (f"Content-Length: {10**17}", 10**17),
+        ("Content-Length: -1", None), ("Content-Length: +1", None), ("Content-Length: 1e3", None), ("Content-Length: \xb2", None),
+        ("Content-Length:", None), ("X: 1", None),
+    ],
+)  # fmt: skip
+def test_the_length_is_what_was_announced_if_it_is_a_number(web: Web, line: str, length: int | None) -> None:
+    web.handler = sending(head(line))
+    with following(web.url, 0) as response:
+        assert response.length == length
+
+
+@pytest.mark.parametrize(("line", "said"), [("Content-Type: text/plain; a=b", "text/plain; a=b"), ("Content-Type: x", "x"), ("X: y", "")])
+def test_the_type_is_what_the_server_says_whatever_it_is(web: Web, line: str, said: str) -> None:
+    web.handler = sending(head(line))
+    with following(web.url, 0) as response:
+        assert response.content_type == said
+
+
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(st.binary(max_size=200), st.integers(1, 250), st.sampled_from(["length", "chunks", "end"]), st.integers(1, 250))
+def test_bytes_come_in_pieces_of_the_size_that_is_wanted(web: Web, body: bytes, size: int, framing: str, chunk: int) -> None:
+    framed = {"length": head(f"Content-Length: {len(body)}") + body, "chunks": head(CHUNKED) + chunked(body, chunk), "end": head() + body}
+    web.handler = sending(framed[framing])
+    pieces = pieces_of(web.url, 0, size)
+    assert b"".join(pieces) == body
+    assert all(len(piece) == size for piece in pieces[:-1])
+    assert all(0 < len(piece) <= size for piece in pieces[-1:])
+
+
+@pytest.mark.parametrize("size", [10, 35, 70, 100])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        head("Content-Length: 100") + b"x" * 70,
+        head(CHUNKED) + b"64\r\n" + b"x" * 70,
+        head(CHUNKED) + chunked(b"x" * 70, 70).removesuffix(b"0\r\n\r\n"),
+        head(CHUNKED) + chunked(b"x" * 70, 70).removesuffix(b"0\r\n\r\n") + b"?\r\n",
+    ],
+)
+def test_bytes_that_do_not_come_to_their_end_are_never_taken_for_all(web: Web, raw: bytes, size: int) -> None:
+    web.handler = sending(raw)
+    with pytest.raises(Unreachable):
+        pieces_of(web.url, 0, size)
+
+
+@pytest.mark.parametrize("size", [10, 70, 100])
+@pytest.mark.parametrize("framing", [head(), head("Content-Length: 100"), head(CHUNKED) + b"64\r\n"])
+def test_bytes_that_a_deadline_has_cut_off_are_never_taken_for_all(web: Web, framing: bytes, size: int) -> None:
+    over = threading.Event()
+
+    def stopping(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(framing + b"x" * 70)
+        over.wait(30)
+
+    web.handler = stopping
+    try:
+        with within(0.1) as deadline, pytest.raises(Unreachable):
+            pieces_of(web.url, 0, size)
+        assert deadline.passed
+    finally:
+        over.set()
+
+
+def test_who_has_seen_enough_closes_the_connection(web: Web) -> None:
+    closed = threading.Event()
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(head())
+        try:
+            while True:
+                request.wfile.write(b"x" * 65536)
+        except OSError:
+            closed.set()
+
+    web.handler = endless
+    with following(web.url, 0) as response:
+        assert next(response.pieces(10)) == b"x" * 10
+    assert closed.wait(5)
 
 
 # ---- HTTPS -----------------------------------------------------------------------------------------------------

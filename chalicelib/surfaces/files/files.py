@@ -105,10 +105,11 @@ def import_from_url(request: Request, body: "models.ImportFile") -> Answer:
     from chalicelib.core import importing
     from chalicelib.tables.jobs import Job
 
-    wanted = importing.Import(body.url, body.key, body.contentType, Filing(body.acl, body.folderId))
+    wanted = importing.Import(body.url, body.key, body.contentType, body.upsert, Filing(body.acl, body.folderId))
     done = importing.begin(request.principal, wanted)
     if isinstance(done, Job):
-        return json_answer(202, {"jobId": done.job_id})
+        started: models.ImportStarted = {"jobId": done.job_id, "url": f"{request.base_url}/jobs/{done.job_id}"}
+        return json_answer(202, started)
     return json_answer(201, {"data": {**shown(done.attribute_values), "sourceUrl": body.url}})
 
 

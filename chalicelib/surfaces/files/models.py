@@ -57,6 +57,7 @@ class ImportFile(_Body):
     )
     folderId: FolderId | None = Field(None, description=f"`{ROOT}`: in none. Default: the folder that the key names.")
     acl: Acl | None = None
+    upsert: bool = Field(True, description="false: an existing file is kept, and the answer is 409.")
 
 
 class CreateFolder(_Body):
@@ -138,9 +139,10 @@ class SignedFile(TypedDict):
 
 
 class ImportStarted(TypedDict):
-    """The job that fetches a file."""
+    """The job that fetches a file, and where it tells how far it is."""
 
     jobId: str
+    url: str
 
 
 class FileOk(TypedDict):

@@ -61,6 +61,7 @@ def show(request: Request) -> Answer:
 
 
 def _shown(session: UploadSession) -> "models.FileUpload":
+    folder_id = session.result.get("folder_id") if session.result else session.folder_id
     return {
         "id": session.upload_id,
         "key": str(session.name),
@@ -68,7 +69,7 @@ def _shown(session: UploadSession) -> "models.FileUpload":
         "offset": int(session.offset),
         "status": STATUSES[upload_lists.status_of(session)],
         "contentType": session.content_type,
-        "folderId": None if session.folder_id == ROOT else session.folder_id,
+        "folderId": None if folder_id == ROOT else folder_id,
         "parts": int(session.next_part) - 1,
         "createdAt": session.created_at,
         "expiresAt": seam.iso(seam.at(session.expires_at)),
