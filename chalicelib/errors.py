@@ -150,7 +150,13 @@ class BucketReserved(StowageError):
 
 
 class FolderExists(StowageError):
+    """An owner's folder has the name already: `folder_id` is the one."""
+
     code, status = "FolderExists", 409
+
+    def __init__(self, message: str, folder_id: str | None) -> None:
+        super().__init__(message, folder_id=folder_id)
+        self.folder_id = folder_id
 
 
 class ObjectExists(StowageError):

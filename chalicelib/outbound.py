@@ -195,7 +195,7 @@ def following(url: str, redirects: int) -> Iterator[Response]:
         parsed = _parsed(url)
         connection, answer = _connection(parsed), None
         try:
-            answer = _asked(parsed, connection, "*/*")
+            answer = _asked(parsed, connection, "*/*", left() or READ_TIMEOUT)
             target = answer.headers.get("Location") if answer.status in REDIRECTING else None
             if target is None:
                 _check_plain(str(parsed.host), answer)
@@ -226,10 +226,11 @@ def _joined(url: str, target: str) -> str:
         raise Refused("it redirects to what is not a URL") from None
 
 
-def _asked(url: Url, connection: Any, accept: str) -> Any:
+def _asked(url: Url, connection: Any, accept: str, silence: float = READ_TIMEOUT) -> Any:
+    """The answer to a GET, which may be silent for so many seconds at a time."""
     with _told_of(str(url.host)):
         connection.connect()
-        connection.timeout = READ_TIMEOUT
+        connection.timeout = silence
         headers = HEADERS | {"Accept": accept}
         connection.request("GET", url.request_uri, headers=headers, preload_content=False, decode_content=False)
         return connection.getresponse()
@@ -318,6 +319,16 @@ def within(seconds: float) -> Iterator[Deadline]:
     finally:
         _present.reset(token)
         deadline.stop()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """What is connected to, or used, in here is no part of what a deadline around it is for, and not cut off by it."""
+    token = _present.set(None)
+    try:
+        yield
+    finally:
+        _present.reset(token)
 
 
 def left() -> float | None:

@@ -63,7 +63,10 @@ def _policies_for(bucket: Bucket, operation: Operation) -> "list[Policy]":
 # ---- decisions -----------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a principal may do in a bucket by one operation: everything, or what the policies that may hold for it do (none: nothing)."""
+    """What a principal may do in a bucket by one operation: everything, or what one of its policies permits.
+
+    Policies that can hold for no row at all when this principal asks are left out; with none it may do nothing.
+    """
 
     principal: Principal
     uid: str | None
@@ -167,6 +170,10 @@ def object_not_found(bucket_name: str, name: str) -> ObjectNotFound:
 
 
 def _forbidden(operation: Operation, bucket_name: str) -> Forbidden:
+    if bucket_name == FILES and operation is Operation.INSERT:
+        return Forbidden(
+            "this credential may not INSERT this file: its policies do not permit it, or the key is another's; choose another key"
+        )
     return Forbidden(f"this credential may not {operation} in bucket {bucket_name}")
 
 

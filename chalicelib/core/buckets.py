@@ -214,7 +214,7 @@ def delete(principal: Principal, name: str, if_empty: bool) -> Job:
 
 
 def end(principal: Principal, name: str, if_empty: bool = False) -> Job:
-    """The same for any bucket.
+    """End any bucket, that of a tenant's files included, as `delete` says.
 
     The row goes and the job comes in one transaction: killed right after it, the job is found and woken by
     the hourly cleanup. Raises BucketNotFound, and BucketNotEmpty when `if_empty` and it is not: a look beforehand,

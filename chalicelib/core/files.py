@@ -63,7 +63,7 @@ def change(principal: Principal, key: str, changes: Mapping[str, Any]) -> Stored
     """
     require(principal, Operation.UPDATE)
     folder_id = changes.get("folder_id") or ROOT
-    filing.check(principal.tenant_id, Filing(folder_id=folder_id))
+    filing.check(principal, Filing(changes.get("acl"), folder_id))
 
     def changes_of(row: StoredObject) -> dict[str, Any]:
         changed = {"acl": changes["acl"]} if "acl" in changes else {}

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
+from chalicelib.access.principals import Principal
 from chalicelib.core import folders
-from chalicelib.errors import FolderNotFound
+from chalicelib.errors import InvalidRequest
 from chalicelib.tables.buckets import FILES
-from chalicelib.tables.objects import PRIVATE, ROOT, StoredObject
+from chalicelib.tables.objects import PRIVATE, PUBLIC, ROOT, StoredObject
+
+ACLS = (PUBLIC, PRIVATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +22,12 @@ class Filing:
 LEFT = Filing()
 
 
-def check(tenant_id: str, chosen: Filing) -> None:
-    """Raise FolderNotFound if the folder that was chosen is not there."""
-    if chosen.folder_id not in (None, ROOT) and not folders.exists(tenant_id, str(chosen.folder_id)):
-        raise FolderNotFound(f"there is no folder {str(chosen.folder_id)[:64]}")
+def check(principal: Principal, chosen: Filing) -> None:
+    """Raise InvalidRequest for an acl that is none, FolderNotFound unless the principal may see the folder that was chosen."""
+    if chosen.acl not in (None, *ACLS):
+        raise InvalidRequest(f"acl is one of: {', '.join(ACLS)}", field="acl")
+    if chosen.folder_id not in (None, ROOT):
+        folders.require(principal, str(chosen.folder_id))
 
 
 def place(row: StoredObject, current: StoredObject | None, chosen: Filing) -> None:
@@ -38,3 +43,9 @@ def place(row: StoredObject, current: StoredObject | None, chosen: Filing) -> No
     else:
         folder_id = folders.of_key(tenant_id, row.name, row.owner_id)
     row.filed(acl, folder_id)
+
+
+def keep(row: StoredObject, current: StoredObject | None, given: str | None) -> None:
+    """Give a file's row the metadata that came with its bytes, or where none did those of the file that it replaces."""
+    if row.bucket == FILES:
+        row.user_metadata = current.user_metadata if current and given is None else given

@@ -1,11 +1,13 @@
-"""Folders of a tenant's files: labels in a tree, seen by everyone who may read files, of which no storage knows.
+"""Folders of a tenant's files: labels in a tree, of which no storage knows.
 
-A file's folder is an attribute of its row. A file that is stored under `photos/spring/a.jpg` and names no folder is filed in the one
-called `photos/spring`, which is made when it is not there. Who may change or delete a folder is asked of the policies of files, as
-though it were an empty file of its maker's.
+Who sees, changes or deletes a folder is asked of the policies of files, as though it were an empty file of its maker's: so to begin with
+folders are their owner's alone, and a name is unique among an owner's folders in one parent. A file's folder is an attribute of its
+row. A file that is stored under `photos/spring/a.jpg` and names no folder is filed in its owner's folder `photos/spring`, which is made
+when it is not there.
 
 Deleting one removes it at once and leaves the rest to a job: its children are lifted to its parent, its files are in no folder any more.
-The job looks once more when nobody can still hold that the folder is there. Killed at any step it goes on.
+The job looks once more when nobody can still hold that the folder is there. Killed at any step it goes on; a folder whose parent has
+gone lies at the top until then.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,55 +22,105 @@ from chalicelib.access.permissions import Columns, Operation, grant, require_any
 from chalicelib.access.principals import Principal
 from chalicelib.core import buckets, jobs, names
 from chalicelib.core.jobs import Kind, Step
-from chalicelib.errors import BucketNotFound, FolderExists, FolderNotFound, Forbidden, InvalidRequest
+from chalicelib.errors import BucketNotFound, FolderExists, FolderNotFound, Forbidden, InvalidRequest, Unavailable
 from chalicelib.tables.buckets import FILES, Bucket
-from chalicelib.tables.folders import Folder, FolderName, FolderTree, is_folder, name_item
+from chalicelib.tables.folders import Folder, FolderCount, FolderName, FolderTree, count_item, name_item, names_of
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject, index_key
-from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, tries
+from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFailed, read_together, tries
 
 DELETE_JOB = "folder.delete"
-MAX_FOLDERS = 5000
+# Of an owner's. So many, with the longest names, fit into an answer.
+MAX_FOLDERS = 2000
 MAX_DEPTH = 32
+MAX_LISTED = 2000
 SEPARATOR = "/"
 # Folders and files that a step of the job sees to, far within its lease.
 MOVED_AT_ONCE = 100
-# Seconds, of the 28 that a function lives.
+NUMBERED = 20
+# Seconds. Of the 28 that a function lives; and until the job looks again after a failure.
 AT_ONCE = 12.0
+AGAIN_AFTER = 60.0
 # Seconds: a folder is remembered for a minute, and a request that does so then takes its time.
 SETTLED_AFTER = cache.LIFETIME + buckets.REQUESTS_END_WITHIN
 _BUSY = "the folders are being changed by too many at once; try again shortly"
 
-_known: MinuteCache[str] = MinuteCache()
-"""Ids of folders that are there, by tenant and id, and by tenant and name at the top."""
+_known: MinuteCache[Folder] = MinuteCache()
 
 
 # ---- reading -------------------------------------------------------------------------------------------
-def all_of(principal: Principal) -> list[Folder]:
-    """Every folder of the tenant, by name; raises Forbidden, Unauthorized for who may read no file."""
-    require_any(principal, (Operation.SELECT,), buckets.recent(principal.tenant_id, FILES))
-    return sorted(stored(principal.tenant_id), key=lambda folder: (folder.name, folder.folder_id))
+def page(principal: Principal, after: str = "") -> tuple[list[Folder], str | None]:
+    """Folders that the principal may see, by name, and where the next page begins (None: these are all).
+
+    `after` is the place that the page before has told. Raises Forbidden, Unauthorized for who may read no file.
+    """
+    bucket = buckets.recent(principal.tenant_id, FILES)
+    require_any(principal, (Operation.SELECT,), bucket)
+    readable = grant(principal, Operation.SELECT, bucket)
+    if readable.own_only:
+        found, following = _of_owner(principal.tenant_id, readable.uid), None
+    else:
+        found, following = _stored(principal.tenant_id, after, MAX_LISTED)
+    seen = [folder for folder in found if readable.allows(_columns(folder))]
+    return sorted(seen, key=lambda folder: (folder.name, folder.folder_id)), following
 
 
-def stored(tenant_id: str) -> list[Folder]:
+def all_of(tenant_id: str) -> list[Folder]:
     """Every folder of a tenant as it stands."""
-    return [Folder.from_raw_data(item) for page in Folder.pages_of(tenant_id) for item in page if is_folder(item)]
+    return _stored(tenant_id, "", None)[0]
 
 
-def find(tenant_id: str, folder_id: str) -> Folder:
-    """A folder; raises FolderNotFound."""
-    folder = Folder.read(tenant_id, folder_id) if names.is_uuid(folder_id) else None
-    if folder is None:
-        raise FolderNotFound(f"there is no folder {folder_id[:64]}")
-    return folder
+def _stored(tenant_id: str, after: str, most: int | None) -> tuple[list[Folder], str | None]:
+    """Folders of a tenant by id, at least so many if there are more, and the last one's id if there may be more."""
+    query = {
+        "KeyConditionExpression": "tenant_id = :t AND folder_id BETWEEN :after AND :above",
+        "ExpressionAttributeValues": {":t": {"S": tenant_id}, ":after": {"S": f"{after}0"}, ":above": {"S": Folder.ABOVE_IDS}},
+        "ConsistentRead": True,
+    }
+    found: list[Folder] = []
+    for items in Folder.pages(**query):
+        found += map(Folder.from_raw_data, items)
+        if most is not None and len(found) > most:
+            return found[:most], str(found[most - 1].folder_id)
+    return found, None
+
+
+def _of_owner(tenant_id: str, owner_id: str | None) -> list[Folder]:
+    query = {
+        "KeyConditionExpression": "tenant_id = :t AND begins_with(folder_id, :n)",
+        "ExpressionAttributeValues": {":t": {"S": tenant_id}, ":n": {"S": names_of(owner_id)}},
+        "ConsistentRead": True,
+    }
+    ids = [item["taken_by"]["S"] for items in FolderName.pages(**query) for item in items]
+    return [folder for folder in read_together(*((Folder, tenant_id, folder_id) for folder_id in ids)) if folder is not None]
+
+
+def find(principal: Principal, folder_id: str) -> Folder:
+    """A folder that the principal may see, as it stands; raises FolderNotFound."""
+    return _visible(principal, folder_id, Folder.read(principal.tenant_id, folder_id) if names.is_uuid(folder_id) else None)
+
+
+def require(principal: Principal, folder_id: str) -> None:
+    """Raise FolderNotFound unless there is a folder that the principal may see, or was a minute ago."""
+    _visible(principal, folder_id, _recent(principal.tenant_id, folder_id))
 
 
 def exists(tenant_id: str, folder_id: str) -> bool:
     """Whether a folder is there, or was a minute ago."""
+    return _recent(tenant_id, folder_id) is not None
+
+
+def _recent(tenant_id: str, folder_id: str) -> Folder | None:
     if not names.is_uuid(folder_id):
-        return False
-    key = f"{tenant_id}/{folder_id}"
-    return _known.get(key, lambda: folder_id if Folder.read(tenant_id, folder_id) else None) is not None
+        return None
+    return _known.get(f"{tenant_id}/{folder_id}", lambda: Folder.read(tenant_id, folder_id))
+
+
+def _visible(principal: Principal, folder_id: str, folder: Folder | None) -> Folder:
+    bucket = buckets.recent(principal.tenant_id, FILES)
+    if folder is None or not grant(principal, Operation.SELECT, bucket).allows(_columns(folder)):
+        raise FolderNotFound(f"there is no folder {folder_id[:64]}")
+    return folder
 
 
 # ---- making --------------------------------------------------------------------------------------------
@@ -77,7 +129,8 @@ def create(principal: Principal, name: str, parent_id: str | None) -> Folder:
     folder = _new(principal.tenant_id, check_name(name), parent_id, principal.uid)
     _require(principal, Operation.INSERT, folder)
     if parent_id is not None:
-        _check_depth(len(_ancestors(parent_id, partial(find, principal.tenant_id))) + 1)
+        find(principal, parent_id)
+        _check_depth(len(_ancestors(parent_id, partial(Folder.read, principal.tenant_id))) + 1)
     _put(folder)
     return folder
 
@@ -90,28 +143,24 @@ def check_name(name: str) -> str:
 
 
 def of_key(tenant_id: str, key: str, owner_id: str | None) -> str | None:
-    """The id of the folder that a file is filed in by its key, which is made if it is not there; None for a key without folders.
+    """The id of the folder that an owner's file is filed in by its key, which is made if it is not there; None for a key without folders.
 
-    That there is no room for it is no reason to refuse a file, which then is in none.
+    It is never a reason to refuse a file, which is in none where no folder can be made.
     """
     name = key.rpartition(SEPARATOR)[0]
     if not name or not name.isprintable():
         return None
-
-    def found_or_made() -> str | None:
-        taken = FolderName.read(tenant_id, name_item(None, name))
-        if taken is not None:
-            return str(taken.taken_by)
-        folder = _new(tenant_id, name, None, owner_id)
-        try:
-            _put(folder)
-        except FolderExists as error:  # made by another at this moment
-            return str(error.details["folder_id"])
-        except InvalidRequest:
-            return None
-        return str(folder.folder_id)
-
-    return _known.get(f"{tenant_id}/{name_item(None, name)}", found_or_made)
+    taken = FolderName.read(tenant_id, name_item(owner_id, None, name))
+    if taken is not None:
+        return str(taken.taken_by)
+    folder = _new(tenant_id, name, None, owner_id)
+    try:
+        _put(folder)
+    except FolderExists as error:  # made by another request at this moment
+        return error.folder_id
+    except (InvalidRequest, Unavailable):
+        return None
+    return str(folder.folder_id)
 
 
 def _new(tenant_id: str, name: str, parent_id: str | None, owner_id: str | None) -> Folder:
@@ -120,16 +169,15 @@ def _new(tenant_id: str, name: str, parent_id: str | None, owner_id: str | None)
 
 
 def _put(folder: Folder) -> None:
-    """Write a new folder, with its name and its place in the tree; raises FolderExists, FolderNotFound, InvalidRequest."""
-    tenant_id = folder.tenant_id
+    """Write a new folder, with its name, and counted; raises FolderExists, FolderNotFound, InvalidRequest."""
     for _ in tries(_BUSY):
         try:
             with Transaction() as transaction:
                 transaction.put(_name_of(folder), FolderName.item.does_not_exist())
-                _grow(transaction, tenant_id, 1)
+                _count(transaction, folder, 1)
                 transaction.put(folder)
                 if folder.parent_id is not None:
-                    transaction.check(Folder(tenant_id, folder.parent_id), Folder.folder_id.exists())
+                    transaction.check(Folder(folder.tenant_id, folder.parent_id), Folder.folder_id.exists())
             return
         except TransactionFailed as failed:
             taken, full, _, *parent = failed.rows
@@ -139,25 +187,23 @@ def _put(folder: Folder) -> None:
 
 
 def _name_of(folder: Folder) -> FolderName:
-    return FolderName(folder.tenant_id, name_item(folder.parent_id, folder.name), taken_by=folder.folder_id)
+    return FolderName(folder.tenant_id, name_item(folder.owner_id, folder.parent_id, folder.name), taken_by=folder.folder_id)
 
 
-def _grow(transaction: Transaction, tenant_id: str, number: int) -> None:
-    """Count folders that come or go, and tell all who look at the tree that it has changed."""
-    changes = [FolderTree.revision.add(1), FolderTree.folders.add(number)]
-    room = FolderTree.folders.does_not_exist() | (FolderTree.folders < MAX_FOLDERS)
-    transaction.change(FolderTree(tenant_id, FolderTree.ITEM), changes, room if number > 0 else FolderTree.item.exists())
+def _count(transaction: Transaction, folder: Folder, number: int) -> None:
+    room = FolderCount.folders.does_not_exist() | (FolderCount.folders < MAX_FOLDERS)
+    counted = FolderCount(folder.tenant_id, count_item(folder.owner_id))
+    transaction.change(counted, [FolderCount.folders.add(number)], room if number > 0 else FolderCount.item.exists())
 
 
 def _raise(folder: Folder, taken: ConditionFailed | None, full: ConditionFailed | None, parent: ConditionFailed | None) -> None:
     """Raise what a transaction failed for, if it is not only that another was at work."""
     if taken is not None:
-        other = taken.row.taken_by if taken.row else None
-        raise FolderExists(f"there is a folder {folder.name} there already", folder_id=other)
+        raise FolderExists(f"there is a folder {folder.name} there already", taken.row.taken_by if taken.row else None)
     if parent is not None:
         raise FolderNotFound(f"there is no folder {folder.parent_id}")
     if full is not None:
-        raise InvalidRequest(f"a tenant has at most {MAX_FOLDERS} folders")
+        raise InvalidRequest(f"one has at most {MAX_FOLDERS} folders; delete some")
 
 
 # ---- changing ------------------------------------------------------------------------------------------
@@ -170,42 +216,39 @@ def change(principal: Principal, folder_id: str, changes: dict[str, Any]) -> Fol
         check_name(changes["name"])
     require_any(principal, (Operation.UPDATE,), buckets.recent(principal.tenant_id, FILES))
     for _ in tries(_BUSY):
-        folder = find(principal.tenant_id, folder_id)
+        folder = find(principal, folder_id)
         _require(principal, Operation.UPDATE, folder)
-        tree = FolderTree.read(principal.tenant_id, FolderTree.ITEM)
+        tree = FolderTree.read(principal.tenant_id, FolderTree.ITEM) or FolderTree(principal.tenant_id, FolderTree.ITEM)
         wanted = Folder(**folder.attribute_values | changes)
         if wanted.parent_id is not None and wanted.parent_id != folder.parent_id:
+            find(principal, wanted.parent_id)
             _check_move(folder, wanted.parent_id)
-        if (wanted.name, wanted.parent_id) == (folder.name, folder.parent_id):
-            return folder
-        if tree is not None and _replace(folder, wanted, tree):
-            _known.forget(f"{principal.tenant_id}/{name_item(None, folder.name)}")
+        if (wanted.name, wanted.parent_id) == (folder.name, folder.parent_id) or _replace(folder, wanted, tree):
             return wanted
     raise AssertionError("tries() ends by raising")
 
 
 def _check_move(folder: Folder, parent_id: str) -> None:
-    """Raise unless a folder may lie in `parent_id`: FolderNotFound, InvalidRequest."""
-    there = {each.folder_id: each for each in stored(folder.tenant_id)}
-
-    def look(folder_id: str) -> Folder:
-        return there[folder_id] if folder_id in there else find(folder.tenant_id, folder_id)
-
-    above = _ancestors(parent_id, look)
+    """Raise InvalidRequest unless a folder may lie in another one."""
+    there = {each.folder_id: each for each in all_of(folder.tenant_id)}
+    above = _ancestors(parent_id, there.get)
     if folder.folder_id in above:
         raise InvalidRequest("a folder cannot lie in itself, or in one that lies in it", field="parentId")
-    chains = (_ancestors(each, look) for each in there)
+    chains = (_ancestors(each, there.get) for each in there)
     height = max((chain.index(folder.folder_id) + 1 for chain in chains if folder.folder_id in chain), default=1)
     _check_depth(len(above) + height)
 
 
-def _ancestors(folder_id: str, look: Callable[[str], Folder]) -> Sequence[str]:
-    """The ids from a folder up to the top, its own first; raises what `look` raises for one that is not there."""
+def _ancestors(folder_id: str, look: Callable[[str], Folder | None]) -> Sequence[str]:
+    """The ids from a folder up to the top, its own first, as far as matters; what lies in a folder that has gone lies at the top."""
     found: list[str] = []
     above: str | None = folder_id
     while above is not None and len(found) <= MAX_DEPTH:
+        folder = look(above)
+        if folder is None:
+            break
         found.append(above)
-        above = look(above).parent_id
+        above = folder.parent_id
     return found
 
 
@@ -215,14 +258,17 @@ def _check_depth(depth: int) -> None:
 
 
 def _replace(folder: Folder, wanted: Folder, tree: FolderTree) -> bool:
-    """Write a folder's new name and place, if nothing has changed in the tree since; gives whether it did. Raises FolderExists."""
+    """Write a folder's new name and place, if nothing has moved in the tree since; gives whether it did. Raises FolderExists."""
     wanted.revision, wanted.updated_at = folder.revision + 1, seam.iso(seam.now())
+    same = FolderTree.revision == tree.revision if tree.revision else FolderTree.revision.does_not_exist()
     try:
         with Transaction() as transaction:
             transaction.put(_name_of(wanted), FolderName.item.does_not_exist())
-            transaction.change(tree, [FolderTree.revision.add(1)], FolderTree.revision == tree.revision)
+            transaction.change(tree, [FolderTree.revision.add(1)], same)
             _rewrite(transaction, folder, wanted)
             transaction.remove(_name_of(folder), FolderName.taken_by == folder.folder_id)
+            if wanted.parent_id is not None:
+                transaction.check(Folder(folder.tenant_id, wanted.parent_id), Folder.folder_id.exists())
         return True
     except TransactionFailed as failed:
         taken, changed = failed.rows[0], failed.rows[1]
@@ -243,17 +289,18 @@ def _rewrite(transaction: Transaction, folder: Folder, wanted: Folder) -> None:
 def delete(principal: Principal, folder_id: str) -> None:
     """Remove a folder; what was in it is seen to at once, as far as a request's time goes. Raises FolderNotFound, Forbidden, Unauthorized.
 
-    The row goes and the job comes in one transaction: killed right after it, the job is found and woken by the hourly cleanup.
+    The row goes and the job comes in one transaction: killed right after it, the worker does the rest.
     """
     ends = seam.timestamp() + AT_ONCE
     job = _begin_deletion(principal, folder_id)
+    jobs.wake(job.job_id, jobs.LEASE)
     jobs.work(job.job_id, {DELETE_JOB: Kind(delete_step)}, lambda: ends - seam.timestamp(), reserve=0)
 
 
 def _begin_deletion(principal: Principal, folder_id: str) -> Job:
     require_any(principal, (Operation.DELETE,), buckets.recent(principal.tenant_id, FILES))
     for _ in tries(_BUSY):
-        folder = find(principal.tenant_id, folder_id)
+        folder = find(principal, folder_id)
         _require(principal, Operation.DELETE, folder)
         task = {"folder_id": folder_id, "parent_id": folder.parent_id, "deleted_at": seam.timestamp()}
         job = jobs.new(DELETE_JOB, principal, task)
@@ -261,40 +308,52 @@ def _begin_deletion(principal: Principal, folder_id: str) -> Job:
             with Transaction() as transaction:
                 transaction.remove(folder, Folder.revision == folder.revision)
                 transaction.remove(_name_of(folder), FolderName.taken_by == folder_id)
-                _grow(transaction, principal.tenant_id, -1)
+                _count(transaction, folder, -1)
                 transaction.put(job)
         except TransactionFailed:
             continue
         _known.forget(f"{principal.tenant_id}/{folder_id}")
-        _known.forget(f"{principal.tenant_id}/{name_item(None, folder.name)}")
         return job
     raise AssertionError("tries() ends by raising")
 
 
 def delete_step(job: Job) -> Step:
-    """Lift the children of a deleted folder, or take a page of files out of it; `done` counts both. At the end it looks once more."""
+    """Lift children of a deleted folder, or take files out of it; `done` counts both. At the end it looks once more.
+
+    What cannot be done now is done later: it never fails for good, for then there would be folders in none for ever.
+    """
     settled = job.task["deleted_at"] + SETTLED_AFTER
     wait = max(0.0, settled - seam.timestamp())  # the clock is read before the look that may be the last
-    tenant_id, folder_id = job.tenant_id, job.task["folder_id"]
-    children = [folder for folder in stored(tenant_id) if folder.parent_id == folder_id][:MOVED_AT_ONCE]
+    try:
+        moved = _lift_children(job) or _empty(job)
+    except Unavailable:
+        return Step({}, int(job.done), wait=AGAIN_AFTER)
+    done = int(job.done) + moved
+    return Step({}, done, done, finished=not moved and not wait, wait=0 if moved else wait)
+
+
+def _lift_children(job: Job) -> int:
+    children = [folder for folder in all_of(job.tenant_id) if folder.parent_id == job.task["folder_id"]][:MOVED_AT_ONCE]
     for child in children:
         _lift(child, job.task["parent_id"])
-    rows: list[StoredObject] = []
+    return len(children)
+
+
+def _empty(job: Job) -> int:
     with suppress(BucketNotFound):  # the tenant is being deleted, and its files with it
-        rows = _filed_in(buckets.get(tenant_id, FILES), folder_id)
-    for row in rows:
-        _unfile(row, folder_id)
-    done = int(job.done) + len(children) + len(rows)
-    is_last = not children and len(rows) < MOVED_AT_ONCE
-    return Step({}, done, done, finished=is_last and not wait, wait=wait if is_last else 0)
+        rows = _filed_in(buckets.get(job.tenant_id, FILES), job.task["folder_id"])
+        for row in rows:
+            _unfile(row, job.task["folder_id"])
+        return len(rows)
+    return 0
 
 
 def _lift(child: Folder, parent_id: str | None) -> None:
     """Have a child lie where its parent lay, under another name if its own is taken there, or at the top if that has gone too."""
     number = 1
-    while number < MAX_FOLDERS:
+    while True:
         wanted = Folder(**child.attribute_values)
-        wanted.name, wanted.parent_id = _numbered(child.name, number), parent_id
+        wanted.name, wanted.parent_id = _told_apart(child, number), parent_id
         wanted.revision, wanted.updated_at = child.revision + 1, seam.iso(seam.now())
         try:
             with Transaction() as transaction:
@@ -314,12 +373,12 @@ def _lift(child: Folder, parent_id: str | None) -> None:
                 number += 1
 
 
-def _numbered(name: str, number: int) -> str:
-    """A name, or one that is told from it by a number and no longer than a name may be."""
+def _told_apart(folder: Folder, number: int) -> str:
+    """A folder's name, or one that is told from it by a number, or at last by its id, and no longer than a name may be."""
     if number == 1:
-        return name
-    suffix = f" ({number})"
-    return name.encode()[: names.MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
+        return str(folder.name)
+    suffix = f" ({number if number <= NUMBERED else folder.folder_id})"
+    return folder.name.encode()[: names.MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 
 def _filed_in(bucket: Bucket, folder_id: str) -> list[StoredObject]:

@@ -31,6 +31,9 @@ MAX_BYTES = 100_000_000
 AT_ONCE = 15.0
 WHOLE = 30.0
 REDIRECTS = 5
+# Of a tenant's: each holds one of the workers that all jobs share for half a minute.
+SLOW_PER_MINUTE = 4
+MAX_ATTEMPTS = 6
 # Held twice in memory, and more than a part needs.
 PIECE = 8 << 20
 
@@ -67,12 +70,13 @@ def begin(principal: Principal, wanted: Import) -> StoredObject | Job:
     if wanted.content_type:
         content.check_type(wanted.content_type)
     key = names.check_name_in(FILES, wanted.key or _key_of(wanted.url))
-    filing.check(principal.tenant_id, wanted.filing)
+    filing.check(principal, wanted.filing)
     _permit(principal, key, wanted.upsert)
     limits.take(principal.tenant_id, "imports", settings().imports_per_minute)
     try:
         return uploads.result(_fetch(principal, wanted, key, AT_ONCE))
     except _TooSlow as slow:
+        limits.take(principal.tenant_id, "slow imports", SLOW_PER_MINUTE)
         task = {"url": wanted.url, "key": key, "content_type": wanted.content_type or slow.content_type, "upsert": wanted.upsert}
         return jobs.start(JOB, principal, task | {"acl": wanted.filing.acl, "folder_id": wanted.filing.folder_id})
 
@@ -133,10 +137,11 @@ def _fetch(principal: Principal, wanted: Import, key: str, seconds: float, begun
                 if offset + len(piece) > MAX_BYTES:
                     raise _too_large()
                 total = offset + len(piece) if is_last else None
-                if session is None:
-                    session = uploads.begin(principal, sessions.OBJECT, replace(told, total=total), piece, upload_id)
-                else:
-                    session = uploads.append(principal, upload_id, offset, piece, total)
+                with outbound.aside():
+                    if session is None:
+                        session = uploads.begin(principal, sessions.OBJECT, replace(told, total=total), piece, upload_id)
+                    else:
+                        session = uploads.append(principal, upload_id, offset, piece, total)
                 offset += len(piece)
     except Exception as error:
         if begun is None:
@@ -175,7 +180,10 @@ def step(job: Job) -> Step:
             if begun is not None and begun.status == sessions.DONE:
                 return Step(dict(job.checkpoint), int(begun.total), int(begun.total), finished=True)
             if begun is None or begun.status != sessions.OPEN or begun.offset or begun.lease_until:
-                return Step({"upload_id": _begin_anew(principal, wanted, begun)}, 0)
+                attempts = int(job.checkpoint.get("attempts", 0)) + 1
+                if attempts > MAX_ATTEMPTS:
+                    raise JobFailed("it failed repeatedly; the log has the cause")
+                return Step({"upload_id": _begin_anew(principal, wanted, begun), "attempts": attempts}, 0)
             done = _fetch(principal, wanted, task["key"], WHOLE, begun)
             return Step(dict(job.checkpoint), int(done.total), int(done.total), finished=True)
     except _TooSlow as error:

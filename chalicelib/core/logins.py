@@ -1,7 +1,7 @@
 """Sessions of users who come by a browser: a token exchanged for a cookie, which scripts on a page cannot read.
 
-A session is what its token was, for as long as that would have been valid, but can be ended: within a minute everywhere, as keys are
-revoked. Kept is the SHA-256 of the cookie's text.
+A session is what its token was, for as long as that would have been valid and a day at most, but can be ended: within a minute
+everywhere, as keys are revoked. Kept is the SHA-256 of the cookie's text.
 """
 
 from contextlib import suppress
@@ -13,6 +13,7 @@ from chalicelib.errors import Forbidden, Unauthorized
 from chalicelib.tables.table import ConditionFailed
 from chalicelib.tables.tenants import Session
 
+LONGEST = 24 * 3600  # seconds: it outlives the keys that have signed its token
 # What is kept of a token: what principals are made of.
 CLAIMS = ("sub", "role", "email", "permissions")
 
@@ -23,7 +24,7 @@ def begin(principal: Principal) -> tuple[str, int]:
         raise Unauthorized("a session is begun with a user's token; send it as `Authorization: Bearer …`")
     if principal.role is not Role.USER:
         raise Forbidden("a session is a user's; begin it with a user's token, not with a key")
-    cookie, expires = seam.new_token(), int(principal.claims["exp"])
+    cookie, expires = seam.new_token(), min(int(principal.claims["exp"]), int(seam.timestamp()) + LONGEST)
     claims = {name: principal.claims[name] for name in CLAIMS if name in principal.claims}
     row = Session(session_hash(cookie), claims=claims | {"exp": expires}, of_tenant=principal.tenant_id, expires_at=expires)
     with suppress(ConditionFailed):  # nobody else has this hash: it was put before an answer was lost

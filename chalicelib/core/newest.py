@@ -31,7 +31,7 @@ DEFAULT_LIMIT = 50
 MAX_SEARCH_CHARACTERS = 200
 # Names that begin alike are put into order here if they are no more than so many: one query of some 350 KB.
 MAX_SORTED = 500
-# Files of a user that are counted one by one.
+# Files that are counted one by one.
 MAX_COUNTED = 10_000
 MAX_MOMENT_BYTES = 40
 
@@ -81,6 +81,8 @@ def page(principal: Principal, wanted: Wanted, limit: int = DEFAULT_LIMIT, offse
         raise InvalidRequest(f"limit lies between 1 and {MAX_LIMIT}")
     if not 0 <= offset <= MAX_OFFSET:
         raise InvalidRequest(f"offset lies between 0 and {MAX_OFFSET}; go deeper with cursor")
+    if offset and cursor:
+        raise InvalidRequest("a cursor says where the page begins; leave offset out")
     if len(wanted.search) > MAX_SEARCH_CHARACTERS:
         raise InvalidRequest(f"search has at most {MAX_SEARCH_CHARACTERS} characters")
     if wanted.folder_id not in (None, ROOT) and not names.is_uuid(str(wanted.folder_id)):
@@ -277,23 +279,23 @@ def _file(item: Item) -> File:
 def counts(principal: Principal) -> Counts:
     """How many files there are in which folder, of those that the principal may read; raises Forbidden, Unauthorized.
 
-    Who sees all of them is told what the counters say. For others theirs are counted, up to `MAX_COUNTED`.
+    Who sees all of them is told what the counters say. For others they are counted, as far as `MAX_COUNTED` of them and the time go.
     """
     bucket, readable = _readable(principal)
     if readable.everything:
-        in_folders = {folder.folder_id: int(folder.object_count) for folder in folders.stored(principal.tenant_id)}
-        total = int(buckets.get(principal.tenant_id, FILES).object_count)
+        in_folders = {folder.folder_id: max(0, int(folder.object_count)) for folder in folders.all_of(principal.tenant_id)}
+        total = max(0, int(buckets.get(principal.tenant_id, FILES).object_count))
         return Counts(in_folders, max(0, total - sum(in_folders.values())), total, complete=True)
-    counted: Counter[str | None] = Counter()
+    counted: Counter[str] = Counter()
     complete, deadline = True, seam.timestamp() + MAX_SECONDS
-    for item in _all(bucket, readable):
-        if counted.total() == MAX_COUNTED or seam.timestamp() > deadline:
+    for number, item in enumerate(_all(bucket, readable)):
+        if number == MAX_COUNTED or seam.timestamp() > deadline:
             complete = False
             break
         if readable.allows(columns(item, FILES)):
-            counted[item["folder_id"]["S"] if "folder_id" in item else None] += 1
-    total, in_none = counted.total(), counted.pop(None, 0)
-    return Counts({folder: number for folder, number in counted.items() if folder is not None}, in_none, total, complete)
+            counted[item["folder_id"]["S"] if "folder_id" in item else ROOT] += 1
+    total, in_none = counted.total(), counted.pop(ROOT, 0)
+    return Counts(dict(counted), in_none, total, complete)
 
 
 def _all(bucket: Bucket, readable: Grant) -> Iterator[Item]:

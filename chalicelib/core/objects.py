@@ -31,7 +31,7 @@ from chalicelib.core import buckets, content, filing, garbage, keeping, names
 from chalicelib.core.filing import LEFT, Filing
 from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TokenUsed, TooLarge, Unavailable
 from chalicelib.settings import settings
-from chalicelib.tables.buckets import FILES, Bucket
+from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.objects import Placement, StoredObject, UsedToken
 from chalicelib.tables.table import BATCH_READ_LIMIT, ConditionFailed, Transaction, TransactionFailed, read_together, tries
 
@@ -141,7 +141,7 @@ def store(
         if mark and UsedToken.read(mark.partition, mark.token_hash):  # most likely it is what this token stored
             raise _token_used() from None
         raise
-    filing.check(bucket.tenant_id, upload.filing)
+    filing.check(principal, upload.filing)
     check_size(bucket, len(upload.body))
     content.check_allowed(bucket, upload.content_type, upload.body[: content.SNIFFED_BYTES])
     with garbage.filed_on_failure(row):
@@ -423,8 +423,7 @@ def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject
     row.tokens_not_before = current.tokens_not_before if current else seam.iso(seam.now())
     row.id, row.created_at = kept.id, kept.created_at
     row.owned_by(kept.owner_id)
-    if current and row.bucket == FILES:
-        row.user_metadata = current.user_metadata if fresh.user_metadata is None else fresh.user_metadata
+    filing.keep(row, current, fresh.user_metadata)
     filing.place(row, current, chosen)
 
 

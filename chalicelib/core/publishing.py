@@ -15,6 +15,8 @@ from chalicelib.access.principals import Principal, Role
 from chalicelib.core import garbage, jobs
 from chalicelib.core.buckets import REQUESTS_END_WITHIN
 from chalicelib.core.jobs import Step
+from chalicelib.errors import StorageUnavailable
+from chalicelib.observability import logger
 from chalicelib.settings import settings
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import PUBLIC, StoredObject
@@ -22,6 +24,8 @@ from chalicelib.tables.objects import PUBLIC, StoredObject
 JOB = "files.unpublish"
 FOLDER = "public/"
 REMOVED_AT_ONCE = 500
+# Seconds, after a storage that does not delete.
+AGAIN_AFTER = 300
 _JOBS = uuid.UUID("a2c0e9b4-53c5-4f0e-9e5b-0f1ce5a3d3c6")
 
 
@@ -42,7 +46,7 @@ def url_of(key: str) -> str:
 
 def withdraw(before: StoredObject | None, after: StoredObject | None) -> None:
     """Have what was published of a row removed, if it is not to be seen any more. The same change, told again, is one job."""
-    if before is None or before.acl != PUBLIC:
+    if before is None or before.acl != PUBLIC or not settings().public_base_url:
         return
     if after is not None and after.acl == PUBLIC and after.version == before.version:
         return
@@ -53,15 +57,28 @@ def withdraw(before: StoredObject | None, after: StoredObject | None) -> None:
 
 
 def step(job: Job) -> Step:
-    """Remove a page of what was published, unless it may be seen again by now; at the end it looks once more."""
+    """Remove a page of what was published, unless it may be seen again by now; at the end it looks once more.
+
+    It never fails for good: nobody would remove it then.
+    """
     wait = max(0.0, job.task["withdrawn_at"] + REQUESTS_END_WITHIN - seam.timestamp())  # before the look that may be the last
     row, storage = StoredObject(**job.task["row"]), providers.internal()
-    named = garbage.namer(row.partition, row.name, row.version, row.physical_key)
-    if named is not None and named.acl == PUBLIC:  # moved to another key, or made public again
+    if _is_public_again(row):
         return Step({}, int(job.done), int(job.done), finished=True)
-    keys = [listed.key for listed in islice(storage.list(folder_of(row)), REMOVED_AT_ONCE)]
-    left = storage.delete(keys) if keys else {}
+    try:
+        keys = [listed.key for listed in islice(storage.list(folder_of(row)), REMOVED_AT_ONCE)]
+        left = storage.delete(keys) if keys else {}
+    except StorageUnavailable:
+        return Step({}, int(job.done), wait=AGAIN_AFTER)
     if left:
-        raise garbage.not_deleted(left)
+        logger().error("what was published cannot be removed", extra={"keys": len(left)})
+        return Step({}, int(job.done), wait=AGAIN_AFTER)
     done = int(job.done) + len(keys)
     return Step({}, done, done, finished=not keys and not wait, wait=0 if keys else wait)
+
+
+def _is_public_again(row: StoredObject) -> bool:
+    """Whether a version is the object of a public file, which was moved, or turned public again."""
+    named = garbage.namer(row.partition, row.name, row.version, row.physical_key)
+    current = StoredObject.read(named.partition, named.name) if named else None  # one in quarantine is not to be seen
+    return current is not None and current.version == row.version and current.acl == PUBLIC

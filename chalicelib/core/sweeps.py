@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import buckets, garbage, keeping, names, objects, sessions
+from chalicelib.core import buckets, folders, garbage, keeping, names, objects, sessions
 from chalicelib.core.garbage import LIFETIME, QUARANTINE
 from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageRemoved, StorageUnavailable
@@ -393,6 +393,8 @@ def _restore(row: StoredObject, hidden: Quarantined) -> bool:
     if bucket is None or bucket.partition != row.partition:
         return False
     row.revision += 1
+    if row.folder_id and not folders.exists(bucket.tenant_id, row.folder_id):  # deleted while the row was out of sight
+        row.filed(row.acl, None)
     try:
         with Transaction() as transaction:
             transaction.put(row, StoredObject.name.does_not_exist())

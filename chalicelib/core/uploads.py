@@ -108,7 +108,7 @@ def prospect(principal: Principal, wanted: Wanted, version: str, direct: bool = 
         row.size, row.checksum = wanted.total, checksum
         objects.permit_upload(principal, bucket, row, current, wanted.upsert)
         objects.check_size(bucket, wanted.total)
-    filing.check(bucket.tenant_id, wanted.filing)
+    filing.check(principal, wanted.filing)
     content.check_allowed(bucket, wanted.content_type, b"")
     return row
 

@@ -18,6 +18,7 @@ EXPOSED_HEADERS = (
     " Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Concat, Upload-Defer-Length, Upload-Expires, Upload-Length,"
     " Upload-Metadata, Upload-Offset, x-chunk-max, x-next-cursor, x-object-size, x-request-id"
 )
+CREDENTIALS = "Authorization, apikey, Cookie"
 PREFLIGHT_LIFETIME = 7200  # Chromium keeps none longer
 CATCH_ALL = "/{path+}"
 TENANT_ID_CHARACTERS = 36
@@ -30,17 +31,35 @@ Dispatcher = Callable[[Event], Answer]
 
 
 def mount(app: StowageApp, surfaces: Iterable[Surface], otherwise: Surface) -> None:
-    """Register every path of the surfaces; the rest is 404, worded as `otherwise` words errors."""
+    """Register every path of the surfaces; the rest is 404, worded by the surface whose paths begin so, else by `otherwise`."""
     by_path: dict[str, Methods] = defaultdict(dict)
     for surface in surfaces:
         for route in surface.routes:
             by_path[route.path][route.method] = (surface, route)
     for path, methods in by_path.items():
         beside = _variable_beside(path, by_path)
-        dispatcher = _dispatcher(methods, next(iter(methods.values()))[0])
+        dispatcher = _dispatcher(methods, _first_of(methods))
         app.mount(path, _falling_through(dispatcher, methods, beside, by_path[beside]) if beside else dispatcher)
+    known = {_beginning(path): next(iter(methods.values()))[0] for path, methods in by_path.items()}
     for path in ("/", CATCH_ALL):
-        app.mount(path, _dispatcher({}, otherwise))
+        app.mount(path, _dispatcher({}, lambda event: known.get(_beginning(event["path"]), otherwise)))
+
+
+def _first_of(methods: Methods) -> Callable[[Event], Surface]:
+    surface = next(iter(methods.values()))[0]
+    return lambda _: surface
+
+
+def _beginning(path: str) -> tuple[str, ...]:
+    """What tells the surface that a path without a route was meant for."""
+    return tuple(path.split("/")[1:3])
+
+
+def _say_who_may_keep(answer: Answer) -> None:
+    """Have caches tell callers apart: the URLs of a surface that takes a cookie name neither tenant nor user."""
+    answer.headers.setdefault("Cache-Control", "private, no-cache")
+    varies_by = answer.headers.get("Vary")
+    answer.headers["Vary"] = f"{varies_by}, {CREDENTIALS}" if varies_by else CREDENTIALS
 
 
 def _variable_beside(path: str, paths: Iterable[str]) -> str | None:
@@ -53,7 +72,7 @@ def _variable_beside(path: str, paths: Iterable[str]) -> str | None:
 def _falling_through(dispatcher: Dispatcher, methods: Methods, beside: str, theirs: Methods) -> Dispatcher:
     """Where a path does not have a method, what is asked for is a value of the variable beside it; whether it can be is for that to say."""
     parent, _, variable = beside.rpartition("/")
-    other = _dispatcher(theirs, next(iter(theirs.values()))[0])
+    other = _dispatcher(theirs, _first_of(theirs))
 
     def dispatch(event: Event) -> Answer:
         method = event["requestContext"]["httpMethod"]
@@ -74,14 +93,17 @@ def import_views(surfaces: Iterable[Surface]) -> None:
                 named(route.body)
 
 
-def _dispatcher(methods: Methods, otherwise: Surface) -> Dispatcher:
-    """What answers a path: by the surface of the method's route, and by `otherwise` for one that it does not have."""
+def _dispatcher(methods: Methods, otherwise: Callable[[Event], Surface]) -> Dispatcher:
+    """What answers a path: by the surface of the method's route, and by the one that `otherwise` gives for one that it does not have."""
 
     def dispatch(event: Event) -> Answer:
         started = seam.timestamp()
-        surface = methods[method][0] if (method := event["requestContext"]["httpMethod"]) in methods else otherwise
+        method = event["requestContext"]["httpMethod"]
+        surface = methods[method][0] if method in methods else otherwise(event)
         request = Request(event, event["requestContext"].get("requestId") or seam.new_uuid(), surface.takes_cookie)
         answer = _answer(surface, methods, request)
+        if surface.takes_cookie:
+            _say_who_may_keep(answer)
         answer.headers.update(_common_headers(request, answer.headers.get("Vary")))
         _log(request, answer, seam.timestamp() - started)
         return answer

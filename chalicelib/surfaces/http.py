@@ -124,7 +124,8 @@ class Request:
         """Raise Forbidden unless the browser says that a page of this very origin asks (Origin, RFC 6454)."""
         if self.headers.get("origin", "").lower() != self.origin:
             raise Forbidden(
-                "a change by a session's cookie needs the header Origin, and that it is this API's own; other pages use a token"
+                f"a change by a session's cookie comes from a page of {self.origin}, and says so in Origin; other pages use a token"
+                " (behind a domain of your own, set STOWAGE_PUBLIC_URL)"
             )
 
     @property

@@ -86,8 +86,9 @@ def _operation(surface: Surface, route: Route, schemas: dict[str, Any]) -> dict[
         "parameters": [*_path_parameters(route.path), *map(_parameter, route.parameters)],
         "responses": _responses(surface, route, schemas),
     }
-    if route.needs_credential:
-        operation["security"] = [{"bearer": []}, {"apikey": []}, *([{"session": []}] if surface.takes_cookie else [])]
+    if route.needs_credential or route.takes_credential:
+        by_cookie: list[dict[str, list[str]]] = [{"session": []}] if surface.takes_cookie else []
+        operation["security"] = [{"bearer": []}, {"apikey": []}, *by_cookie, *([{}] if route.takes_credential else [])]
     if route.body:
         content = {"application/json": {"schema": _model(route.body, schemas)}}
         operation["requestBody"] = {"required": not route.optional_body, "content": content}
@@ -163,6 +164,6 @@ _STATUS = {
     202: "Accepted: a job does it",
     204: "Done",
     206: "The part asked for",
-    302: "The bytes are at `Location`, for an hour",
+    302: "The bytes are at `Location`",
     304: "The copy at hand is current",
 }

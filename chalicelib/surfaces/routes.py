@@ -30,6 +30,7 @@ class Route:
 
     `optional_body`: none at all is as good as `{}`. `answers` maps each status to the TypedDict it carries
     (`module:name`), None where it has no JSON; `errors` are what else it may answer, beside those that every route can.
+    `takes_credential`: it is asked for one only where the URL is not as good as one.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Route:
     errors: tuple[type[StowageError], ...] = ()
     needs_tenant: bool = True
     needs_credential: bool = True
+    takes_credential: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,11 @@ def metadata(request: Request) -> str | None:
     return metadata_of(decoded, "x-metadata")
 
 
+def metadata_in(text: str | None) -> str | None:
+    """A TUS client's own `metadata`, a JSON object, as the text that is stored; raises InvalidRequest."""
+    return metadata_of(text.encode(), "the metadata in Upload-Metadata") if text else None
+
+
 def metadata_of(document: bytes, what: str) -> str:
     """A JSON object, given by `what`, as the text that is stored; raises InvalidRequest."""
     parsed = parsed_json(document, what)

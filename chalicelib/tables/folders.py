@@ -1,15 +1,15 @@
 """Folders of a tenant's files, by tenant and id. They are metadata alone: no storage knows of them.
 
-A name is unique among the children of one parent: that it is taken is a row of its own (`FolderName`), written in the same transaction.
-Whatever changes who lies in whom moves the tenant's `FolderTree` on, so that two moves which together would make a circle cannot both
-happen.
+A name is unique among an owner's folders in one parent: that it is taken is a row of its own (`FolderName`), written in the same
+transaction; those rows are also where an owner's folders are found. `FolderCount` limits how many an owner has. A move changes the
+tenant's `FolderTree`, so that two moves which together would make a circle cannot both happen.
 
 `object_count`, `total_size_bytes`   of the files in it, moved by the stream of the objects table, so approximate
 """
 
 from typing import ClassVar
 
-from chalicelib.tables.table import Item, NumberAttribute, Table, UnicodeAttribute, table_name
+from chalicelib.tables.table import NumberAttribute, Table, UnicodeAttribute, table_name
 
 
 class Folder(Table):
@@ -29,9 +29,12 @@ class Folder(Table):
     created_at = UnicodeAttribute()
     updated_at = UnicodeAttribute()
 
+    # Above every id, which is hexadecimal, and below the words that the other rows lie under.
+    ABOVE_IDS: ClassVar[str] = "g"
+
 
 class FolderName(Table):
-    """That a name is taken among a parent's children, and by which folder. Lies beside the folders under `PREFIX`."""
+    """That a name is taken among an owner's folders in a parent, and by which. Lies beside the folders under `PREFIX`."""
 
     class Meta:
         table_name: ClassVar[str] = table_name("folders")
@@ -43,25 +46,42 @@ class FolderName(Table):
     PREFIX: ClassVar[str] = "name#"
 
 
-class FolderTree(Table):
-    """How many `folders` there are; `revision` counts what has changed who lies in whom."""
+class FolderCount(Table):
+    """How many `folders` an owner has. Lies beside them under `PREFIX`."""
 
     class Meta:
         table_name: ClassVar[str] = table_name("folders")
 
     tenant_id = UnicodeAttribute(hash_key=True)
-    item = UnicodeAttribute(range_key=True, attr_name="folder_id", default="tree")
-    revision = NumberAttribute(default=0)
+    item = UnicodeAttribute(range_key=True, attr_name="folder_id")
     folders = NumberAttribute(default=0)
+
+    PREFIX: ClassVar[str] = "owner#"
+
+
+class FolderTree(Table):
+    """`revision` counts the moves of a tenant's folders."""
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("folders")
+
+    tenant_id = UnicodeAttribute(hash_key=True)
+    item = UnicodeAttribute(range_key=True, attr_name="folder_id")
+    revision = NumberAttribute(default=0)
 
     ITEM: ClassVar[str] = "tree"
 
 
-def name_item(parent_id: str | None, name: str) -> str:
+def names_of(owner_id: str | None) -> str:
+    """Below it lies which names an owner has taken."""
+    return f"{FolderName.PREFIX}{owner_id or ''}#"
+
+
+def name_item(owner_id: str | None, parent_id: str | None, name: str) -> str:
     """Where it says that a name is taken."""
-    return f"{FolderName.PREFIX}{parent_id or ''}#{name}"
+    return f"{names_of(owner_id)}{parent_id or ''}#{name}"
 
 
-def is_folder(item: Item) -> bool:
-    """Whether an item of the table is a folder. Only the id has to be read of it."""
-    return not item["folder_id"]["S"].startswith((FolderName.PREFIX, FolderTree.ITEM))
+def count_item(owner_id: str | None) -> str:
+    """Where it says how many folders an owner has."""
+    return f"{FolderCount.PREFIX}{owner_id or ''}"

@@ -38,6 +38,8 @@ SURFACE_OF_ROUTE = {(route.method, route.path): surface for surface in SURFACES 
 SURFACE_OF_PATH = {route.path: surface for surface in reversed(SURFACES) for route in surface.routes}
 # What input that is wrong is told, where it is not 400 (CONTRACT "Errors").
 WRONG = {FILES.name: 422, BACKUPS.name: 422}
+# And for what cannot be a name.
+MISNAMED = WRONG | {FILES_TUS.name: 422}
 # The words of the files surface for statuses (FEATURES F15.1).
 FILE_CODES = {
     400: "BAD_REQUEST",
@@ -80,6 +82,11 @@ def of_route(route: Route) -> Surface:
 def wrong(surface: Surface) -> int:
     """The status that a surface has for input that is wrong."""
     return WRONG.get(surface.name, 400)
+
+
+def misnamed(surface: Surface) -> int:
+    """The status that it has for what cannot be a name."""
+    return MISNAMED.get(surface.name, 400)
 
 
 @pytest.fixture
@@ -309,11 +316,12 @@ def test_a_folder_is_not_named_what_nobody_can_read(client: Client, name: str) -
 )
 @pytest.mark.parametrize("name", [*JSON_NAMES, "a~" + "0" * 26])
 def test_a_name_outside_the_rules_is_refused_in_the_metadata_of_tus_too(client: Client, name: str, path: str, variable: str) -> None:
+    is_text = name not in ("", "\ud800")  # others name nothing
     told = {"bucket": b"b", variable: name.encode(errors="surrogatepass")}
     metadata = ",".join(f"{key} {base64.b64encode(value).decode()}" for key, value in told.items())
     for length in ({"Upload-Length": "5"}, {"Upload-Length": "0"}, {"Upload-Defer-Length": "1"}):
         headers = {"Tus-Resumable": tus.VERSION, "Upload-Metadata": metadata} | length
-        refused(client("POST", path, headers=headers), by=TUS_SURFACE)
+        refused(client("POST", path, headers=headers), 422 if path == FILES_TUS_PATH and is_text else 400, TUS_SURFACE)
 
 
 BAD_BUCKETS = ["%ff", "%zz", "%", "%00", "%2e%2e", "a%2Fb", "x" * 2000, "%20", "bücket", "%F0%9F%98%80"]
@@ -339,7 +347,7 @@ def test_an_id_longer_than_any_key_of_dynamodb_is_not_found(client: Client, admi
             if route.body:
                 body = {"user_metadata": {}, "paths": ["a"]}
             answer = caller(route.method, concrete(route.path, **{variable: "x" * 3000}), body, headers_for(route))
-            assert answer.status in (wrong(of_route(route)), 404)
+            assert answer.status in (misnamed(of_route(route)), 404)
             refused_by(route, answer, answer.status)
 
 
@@ -377,7 +385,7 @@ def there_is_no_upload(client: Client, route: Route, raw: str) -> None:
     for method in ("PATCH", "HEAD", "DELETE"):
         headers = headers_for(route) | {"X-HTTP-Method-Override": method}
         answer = client(route.method, concrete(route.path, upload_id=raw), body, headers)
-        assert answer.status in (wrong(of_route(route)), 404)
+        assert answer.status in (misnamed(of_route(route)), 404)
         refused_by(route, answer, answer.status)
 
 
@@ -606,12 +614,18 @@ def test_a_query_that_is_wrong_is_refused(client: Client, query: str) -> None:
         *(f"limit={value}" for value in ("%00", "", "0", "-1", "201", "1.5", "1e1", "9" * 19, "9" * 400, "%EF%BC%91", "+1", "1 ")),
         *(f"offset={value}" for value in ("", "-1", "10001", "1.5", "9" * 400, "a")),
         *(f"cursor={value}" for value in ("%ff", "x", "e30", "W10", "%00", "x" * 5000)),
-        *(f"folderId={value}" for value in ("", "f", "__ROOT__", "%00", "x" * 2000, NO_UPLOAD, "00000000-0000-4000-8000-00000000ABCD")),
+        *(f"folderId={value}" for value in ("f", "__ROOT__", "%00", "x" * 2000, NO_UPLOAD, "00000000-0000-4000-8000-00000000ABCD")),
         *("search=" + "x" * 201, "search=%ff", "search=a&search=b"),
     ],
 )
 def test_a_query_for_files_that_is_wrong_is_refused(client: Client, query: str) -> None:
     refused(client("GET", f"/api/storage?{query}"), 422, FILES)
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("cursor", ["%ff", "x", "%00", "x" * 5000, "e30", NO_UPLOAD, "00000000-0000-4000-8000-00000000ABCD"])
+def test_a_cursor_of_folders_that_is_none_is_refused(client: Client, cursor: str) -> None:
+    refused(client("GET", f"/api/folders?cursor={cursor}"), 422, FILES)
 
 
 @pytest.mark.usefixtures("untouched")
@@ -671,7 +685,7 @@ def test_a_cookie_that_is_of_no_session_is_refused(client: Client, tenant: Tenan
 
 
 @pytest.mark.usefixtures("untouched")
-@pytest.mark.parametrize("query", ["a", "&&&", "=", "a=b=c", "%=1", "utm_source=x", "prefix", "x" * 5000])
+@pytest.mark.parametrize("query", ["a", "&&&", "=", "a=b=c", "%=1", "utm_source=x", "prefix", "x" * 5000, "folderId=&search="])
 def test_a_query_that_says_nothing_to_us_is_ignored(client: Client, query: str) -> None:
     answer = client("GET", f"/storage/objects/b?{query}")
     assert (answer.status, [row["name"] for row in answer.json()]) == (200, ["known"])
@@ -754,16 +768,22 @@ def test_a_post_to_a_file_that_signs_nothing_is_told_what_is_right(client: Clien
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "path",
+    ("path", "by"),
     [
-        *("/", "/nowhere", "/storage", "/storage/object", "/storage/object/b", "/storage/buckets/b/c", "/admin", "/a/%zz/%00"),
-        *("/api", "/api/nowhere", "/api/public", "/api/public/t", "/api/folders/a/b", "/api/uploads/a/b", "/auth", "/auth/session/a"),
+        *((path, STORAGE) for path in ("/", "/nowhere", "/storage", "/storage/object", "/storage/object/b", "/storage/buckets/b/c")),
+        *((path, STORAGE) for path in ("/admin", "/a/%zz/%00", "/api", "/api/nowhere", "/auth", "/auth/session/a")),
+        *((path, FILES) for path in ("/api/public", "/api/public/t", "/api/folders/a/b", "/api/uploads/a/b")),
+        ("/api/v1/nowhere", BACKUPS),
     ],
+    ids=lambda value: value.name if isinstance(value, Surface) else value,
 )
-def test_an_unknown_route_is_not_found(tenant: Tenant, method: str, path: str) -> None:
+def test_an_unknown_route_is_not_found_by_the_surface_that_it_was_meant_for(tenant: Tenant, method: str, path: str, by: Surface) -> None:
     answer = tenant.nobody(method, path)
-    assert answer.status == 404
-    assert answer.body == b"" if method == "HEAD" else answer.code == "RouteNotFound"
+    if method == "HEAD":
+        assert (answer.status, answer.body) == (404, b"")
+    else:
+        refused(answer, 404, by)
+        assert by == BACKUPS or (reason(answer) if by == FILES else answer.code) == "RouteNotFound"
 
 
 @pytest.mark.parametrize("path", PATHS)

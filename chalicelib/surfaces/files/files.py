@@ -15,7 +15,7 @@ from chalicelib.images.options import PARAMETERS
 from chalicelib.surfaces import downloads
 from chalicelib.surfaces.http import Request, json_answer, whole_number
 from chalicelib.surfaces.writing import metadata, upsert
-from chalicelib.tables.objects import PRIVATE, PUBLIC
+from chalicelib.tables.objects import PUBLIC
 from chalicelib.webapp import Answer
 
 if TYPE_CHECKING:
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 
 BASE = "/api/storage"
 SIGN = "/sign"
-ACLS = (PUBLIC, PRIVATE)
 
 
 def list_page(request: Request) -> Answer:
     query, limit = request.query, whole_number(request.query.get("limit"), "limit", newest.DEFAULT_LIMIT)
     offset = whole_number(query.get("offset"), "offset", 0)
-    wanted = Wanted(query.get("prefix", ""), query.get("folderId"), query.get("search", "").strip())
+    wanted = Wanted(query.get("prefix", ""), query.get("folderId") or None, query.get("search", "").strip())
     page = newest.page(request.principal, wanted, limit, offset, query.get("cursor", ""))
     listed: models.FileList = {
         "data": [shown(each) for each in page.files],
@@ -115,10 +114,7 @@ def import_from_url(request: Request, body: "models.ImportFile") -> Answer:
 
 def chosen(given: Mapping[str, str]) -> Filing:
     """What a query, or a TUS client's metadata, says of a file beside its bytes."""
-    acl = given.get("acl")
-    if acl not in (None, *ACLS):
-        raise InvalidRequest(f"acl is one of: {', '.join(ACLS)}", field="acl")
-    return Filing(acl, given.get("folderId") or None)
+    return Filing(given.get("acl"), given.get("folderId") or None)
 
 
 def shown(row: Mapping[str, Any]) -> "models.File":

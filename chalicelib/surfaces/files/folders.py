@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from chalicelib.core import folders
+from chalicelib.core import folders, names
+from chalicelib.errors import InvalidCursor
 from chalicelib.surfaces.http import Request, json_answer
 from chalicelib.tables.folders import Folder
 from chalicelib.webapp import Answer
@@ -11,8 +12,13 @@ if TYPE_CHECKING:
     from chalicelib.surfaces.files import models
 
 
-def list_all(request: Request) -> Answer:
-    return json_answer(200, {"data": [shown(folder) for folder in folders.all_of(request.principal)]})
+def list_page(request: Request) -> Answer:
+    after = request.query.get("cursor", "")
+    if after and not names.is_uuid(after):
+        raise InvalidCursor("the cursor is not one that this list gave; begin again without it")
+    found, following = folders.page(request.principal, after)
+    listed: models.FolderList = {"data": [shown(folder) for folder in found], "meta": {"nextCursor": following}}
+    return json_answer(200, listed)
 
 
 def create(request: Request, body: "models.CreateFolder") -> Answer:

@@ -175,10 +175,17 @@ class ChangedFolder(TypedDict):
     data: Folder
 
 
+class FolderListMeta(TypedDict):
+    """`nextCursor` null: these are all."""
+
+    nextCursor: str | None
+
+
 class FolderList(TypedDict):
-    """Every folder, by name."""
+    """Folders, by name, 2,000 a page."""
 
     data: list[Folder]
+    meta: FolderListMeta
 
 
 class FileUpload(TypedDict):

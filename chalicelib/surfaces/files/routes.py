@@ -111,6 +111,7 @@ _GIVE_ERRORS: tuple[type[StowageError], ...] = (
     Throttled,
     UnprocessableImage,
 )
+_SHOW_ERRORS: tuple[type[StowageError], ...] = (*_FIND_ERRORS, Forbidden, BytesMissing, StorageUnavailable, Throttled, UnprocessableImage)
 # A signed URL is as good as a credential, so a credential is not needed on every request.
 _TOKEN_ERRORS: tuple[type[StowageError], ...] = (Unauthorized, Forbidden, InvalidSignature, ExpiredToken)
 _STORE_ERRORS: tuple[type[StowageError], ...] = (
@@ -160,6 +161,7 @@ ROUTES = (
         parameters=_READING,
         errors=(*_GIVE_ERRORS, *_TOKEN_ERRORS),
         needs_credential=False,
+        takes_credential=True,
     ),
     Route(
         "HEAD",
@@ -170,6 +172,7 @@ ROUTES = (
         parameters=_READING,
         errors=(*_GIVE_ERRORS, *_TOKEN_ERRORS),
         needs_credential=False,
+        takes_credential=True,
     ),
     Route(
         "PATCH",
@@ -218,7 +221,7 @@ ROUTES = (
         "Where a transform of a public file is",
         {302: None},
         parameters=_TRANSFORMING,
-        errors=_GIVE_ERRORS,
+        errors=_SHOW_ERRORS,
         needs_credential=False,
     ),
     Route(
@@ -228,10 +231,18 @@ ROUTES = (
         "Where a transform of a public file is, without a body",
         {302: None},
         parameters=_TRANSFORMING,
-        errors=_GIVE_ERRORS,
+        errors=_SHOW_ERRORS,
         needs_credential=False,
     ),
-    Route("GET", "/api/folders", _FOLDERS + "list_all", "List the folders, by name", {200: _MODELS + "FolderList"}),
+    Route(
+        "GET",
+        "/api/folders",
+        _FOLDERS + "list_page",
+        "List the folders that one may see, by name",
+        {200: _MODELS + "FolderList"},
+        parameters=(Parameter("cursor", "query", "`meta.nextCursor` of the page before."),),
+        errors=(InvalidCursor,),
+    ),
     Route(
         "POST",
         "/api/folders",
@@ -265,7 +276,12 @@ ROUTES = (
         "List uploads of files, newest first",
         {200: _MODELS + "FileUploads"},
         parameters=(
-            Parameter("status", "query", "Only these.", {"type": "string", "enum": ["uploading", "completed", "expired", "aborted"]}),
+            Parameter(
+                "status",
+                "query",
+                "Only these, among the newest 500.",
+                {"type": "string", "enum": ["uploading", "completed", "expired", "aborted"]},
+            ),
             Parameter("limit", "query", "How many.", _NUMBER | {"minimum": 1, "maximum": 200, "default": 100}),
         ),
     ),

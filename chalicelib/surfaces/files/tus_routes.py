@@ -1,8 +1,9 @@
 """The files surface's routes for TUS (seed 003 "Resumable uploads"): as on the storage surface, by other metadata."""
 
 from dataclasses import replace
+from functools import partial
 
-from chalicelib.errors import FolderNotFound
+from chalicelib.errors import FolderNotFound, InvalidName, KeyTooLong, StowageError
 from chalicelib.surfaces import tus
 from chalicelib.surfaces.routes import Parameter, Route, Surface
 from chalicelib.surfaces.storage.upload_routes import TUS_ROUTES
@@ -22,4 +23,14 @@ def _of_files(route: Route) -> Route:
     return replace(route, path=path, view=view, parameters=parameters, errors=(*route.errors, FolderNotFound))
 
 
-TUS_SURFACE = Surface("files-tus", tuple(map(_of_files, TUS_ROUTES)), tus.render, error_type="text/plain", takes_cookie=True)
+# What a key may not be is told as everywhere on this surface; the rest is TUS's.
+STATUSES: dict[type[StowageError], int] = {InvalidName: 422, KeyTooLong: 422}
+
+TUS_SURFACE = Surface(
+    "files-tus",
+    tuple(map(_of_files, TUS_ROUTES)),
+    partial(tus.render, statuses=STATUSES),
+    error_type="text/plain",
+    statuses=STATUSES,
+    takes_cookie=True,
+)

@@ -10,7 +10,7 @@ from chalicelib.surfaces.files.files import chosen
 from chalicelib.surfaces.http import Request, json_answer, whole_number
 from chalicelib.surfaces.tus import protocol
 from chalicelib.surfaces.tus.protocol import Metadata, append, head, options, overridden, terminate
-from chalicelib.surfaces.writing import metadata_of, upsert
+from chalicelib.surfaces.writing import metadata_in, upsert
 from chalicelib.tables.buckets import FILES
 from chalicelib.tables.objects import ROOT
 from chalicelib.tables.uploads import UploadSession
@@ -41,8 +41,7 @@ def _wanted(metadata: Metadata, replaces: bool) -> Wanted:
     if not key:
         raise InvalidRequest("Upload-Metadata names the file, as key or filename")
     declared = metadata.get("contentType") or metadata.get("filetype") or metadata.get("type") or ""
-    text = metadata.get("metadata")
-    user_metadata = metadata_of(text.encode(), "the metadata in Upload-Metadata") if text else None
+    user_metadata = metadata_in(metadata.get("metadata"))
     return Wanted(FILES, key, content.declared_type(declared, key), user_metadata, replaces, filing=chosen(metadata))
 
 

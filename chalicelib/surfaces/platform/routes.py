@@ -14,15 +14,6 @@ ROUTES = (
     Route("GET", "/health", _VIEWS + "health", "Whether the API answers", {200: _MODELS + "Health"}, needs_credential=False),
     Route("GET", "/openapi.json", _VIEWS + "openapi", "This document", {200: None}, needs_credential=False),
     Route(
-        "GET",
-        "/jobs/{job_id}",
-        _VIEWS + "job",
-        "How far a job is",
-        {200: _MODELS + "Job"},
-        errors=(JobNotFound, InvalidName),
-        needs_tenant=False,  # the deletion of a tenant is an admin's
-    ),
-    Route(
         "POST", "/auth/token", _TENANTS + "create_token", "Sign a user token", {200: _MODELS + "CreatedToken"}, body=_MODELS + "CreateToken"
     ),
     Route(
@@ -110,3 +101,21 @@ ROUTES = (
 )
 
 SURFACE = Surface("platform", ROUTES, render)
+
+# Files that are fetched by a job may have been asked for by a session.
+JOBS_SURFACE = Surface(
+    "jobs",
+    (
+        Route(
+            "GET",
+            "/jobs/{job_id}",
+            _VIEWS + "job",
+            "How far a job is",
+            {200: _MODELS + "Job"},
+            errors=(JobNotFound, InvalidName),
+            needs_tenant=False,  # the deletion of a tenant is an admin's
+        ),
+    ),
+    render,
+    takes_cookie=True,
+)

@@ -6,7 +6,7 @@ from chalicelib.errors import InvalidRequest
 from chalicelib.surfaces.http import Request
 from chalicelib.surfaces.tus import protocol
 from chalicelib.surfaces.tus.protocol import Metadata, append, head, options, overridden, terminate
-from chalicelib.surfaces.writing import metadata_of, upsert
+from chalicelib.surfaces.writing import metadata_in, upsert
 from chalicelib.webapp import Answer
 
 __all__ = ["append", "create", "head", "options", "overridden", "terminate"]
@@ -23,6 +23,5 @@ def _wanted(metadata: Metadata, replaces: bool) -> Wanted:
     if not bucket or not name:
         raise InvalidRequest("Upload-Metadata names the bucket, and the object's path as filename or path")
     content_type = content.declared_type(metadata.get("filetype") or metadata.get("contentType") or "", name)
-    text = metadata.get("metadata")
-    user_metadata = metadata_of(text.encode(), "the metadata in Upload-Metadata") if text else None
+    user_metadata = metadata_in(metadata.get("metadata"))
     return Wanted(bucket, name, content_type, user_metadata, replaces)
