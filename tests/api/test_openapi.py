@@ -85,7 +85,8 @@ def test_what_needs_a_credential_says_so(document: dict[str, Any]) -> None:
     for surface in SURFACES:
         for route in surface.routes:
             operation = document["paths"][route.path.replace("+}", "}")][route.method.lower()]
-            assert ("security" in operation) == route.needs_credential
+            assert ("security" in operation) == (route.needs_credential or route.takes_credential)
+            assert ({} in operation.get("security", [])) == route.takes_credential
             by_itself = any(issubclass(error, Unauthorized) for error in route.errors)  # a signed URL is its own credential
             assert ("401" in operation["responses"]) == (route.needs_credential or by_itself)
 

@@ -691,7 +691,10 @@ def test_who_could_upload_nothing_at_all_signs_no_upload(tenant: Tenant, digits:
     assert told(ask_upload(tenant.nobody, bucket="absent")) == (401, "Unauthorized")
     assert told(ask_upload(digits, bucket="absent")) == (404, "BucketNotFound")
     for operation in ("INSERT", "UPDATE"):
-        policy_id = allow(digits, operation, "false")
+        policy_id = allow(digits, operation, "false")  # which holds for nobody, whatever the row
+        assert (ask_upload(user).status, ask_upload(tenant.nobody).status) == (403, 401)
+        digits("DELETE", f"/storage/policies/{policy_id}")
+        policy_id = allow(digits, operation, "size < 0")  # only the row will tell
         assert ask_upload(user).status == ask_upload(tenant.nobody).status == 200
         assert told(put(tenant.nobody, upload_token(user))) == (403, "Forbidden")
         assert told(put(tenant.nobody, upload_token(tenant.nobody))) == (401, "Unauthorized")
@@ -720,6 +723,9 @@ def test_who_signed_is_the_owner_and_their_policies_are_asked_when_it_is_used(te
     user = tenant.user(sub=ADA, email="ada@example.com", role="editor")
     assert put(tenant.nobody, upload_token(user, "mine/a")).status == 201
     assert digits("GET", "/storage/object-info/b/mine/a").json()["owner_id"] == ADA
+    for client in (tenant.user(sub=ADA), tenant.anon):
+        assert told(ask_upload(client, "mine/b")) == (403, "Forbidden")  # no row would make it hold
+    allow(digits, "INSERT", "name LIKE 'open/%'")
     for client, name in ((user, "theirs/a"), (tenant.user(sub=ADA), "mine/b"), (tenant.anon, "mine/b"), (user, "d")):
         assert told(put(tenant.nobody, upload_token(client, name, upsert=True))) == (403, "Forbidden")
     assert put(tenant.user(sub=BOB), upload_token(user, "mine/c")).status == 201  # whoever sends it

@@ -721,7 +721,7 @@ def test_an_answer_in_a_transfer_coding_that_is_not_understood_is_not_stored_wit
     assert nothing_is_left(tenant)
 
 
-@pytest.mark.parametrize("behaviour", ["silent", "refusing", "half_open"])
+@pytest.mark.parametrize("behaviour", ["refusing", "half_open"])
 @pytest.mark.usefixtures("web", "impatient")
 def test_a_server_that_does_not_answer_is_told_as_such(ada: Client, tenant: Tenant, behaviour: hostile.Behaviour) -> None:
     with hostile.listener(behaviour) as server:

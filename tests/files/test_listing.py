@@ -418,7 +418,7 @@ def test_a_folder_shows_the_files_that_are_in_it(tenant: Tenant, who: str) -> No
         assert bool(expected) == (folder_id in (label, ROOT))
 
 
-@pytest.mark.parametrize("folder_id", ["nonsense", "", "__ROOT__", UNKNOWN.upper().replace("0", "A"), f"{UNKNOWN}#x"])
+@pytest.mark.parametrize("folder_id", ["nonsense", "__ROOT__", UNKNOWN.upper().replace("0", "A"), f"{UNKNOWN}#x"])
 def test_what_is_no_folders_id_is_refused(ada: Client, folder_id: str) -> None:
     """F8.11"""
     refused(ada("GET", f"/api/storage?{query_of(folderId=folder_id)}"), 422, "VALIDATION")
@@ -461,7 +461,7 @@ def total(client: Client, **wanted: Any) -> int | None:
 
 def test_the_total_is_what_counters_know(tenant: Tenant, ada: Client, stream: Stream) -> None:
     """F8.11"""
-    service, label = tenant.service, folder(tenant.service, "label")
+    service, label = tenant.service, folder(ada, "label")
     for number in range(3):
         stored(ada, f"labelled-{number}", query=f"?folderId={label}")
     for number in range(2):

@@ -284,7 +284,7 @@ def test_what_is_not_public_is_not_there_and_told_alike(
     answers = [anybody(tenant, query, KEY, method, tenant_id) for tenant_id in asked]
     answers += [anybody(tenant, query, KEY, method, other.tenant_id)]
     assert {answer.status for answer in answers} == {404}
-    assert {answer.headers.get("cache-control") for answer in answers} == {None}
+    assert {answer.headers.get("cache-control") for answer in answers} == {"private, no-cache"}
     if method == "GET":
         errors = [refused(answer, 404, "NOT_FOUND") for answer in answers]
         assert all(error == errors[0] for error in errors)

@@ -44,8 +44,8 @@ class Drive:
         key, body = self.dice.choice(KEYS), f"{self.name} {self.dice.random()}".encode()
         answer = put(self.client, key, body, "?folderId=__root__")
         assert answer.status == (200 if key in self.files else 201)
-        data, old = answer.json()["data"], self.files.get(key)
-        self.files[key] = File(body, old.acl if old else "private", None, None, data["version"], old.token if old else None)
+        data, old = answer.json()["data"], self.files.get(key) or File(body, "private", None, None, "")
+        self.files[key] = File(body, old.acl, None, old.metadata, data["version"], old.token)
 
     def get(self) -> None:
         key = self.dice.choice(KEYS)

@@ -160,7 +160,7 @@ def test_every_error_of_tus_is_a_line_of_text_that_carries_the_version(tus: Uplo
     unknown_folder = encoded(key="x", folderId=UNKNOWN)
     for answer, status in (
         (tus.create(), 400),
-        (tus.create(1, name="tenants/x"), 400),
+        (tus.create(1, name="tenants/x"), 422),
         (Uploads(tus.client.using("sk_unknown")).create(1), 401),
         (tus.create(1, upload_metadata=unknown_folder), 404),
         (tus.patch(UNKNOWN, 0, b"a"), 404),
@@ -288,8 +288,6 @@ def test_metadata_name_the_file_and_its_type(tus: Uploads, given: dict[str, str]
         "key b!w=",
         "key bw==,key eA==",
         encoded(key=b"\xff"),
-        encoded(key="../o"),
-        encoded(key="/o"),
         encoded(key="o", contentType="no type"),
         encoded(key="o", metadata="no JSON"),
         encoded(key="o", metadata="[1]"),
@@ -305,12 +303,12 @@ def test_metadata_that_describe_no_file_are_refused(tus: Uploads, header: str | 
     assert tus.all() == []
 
 
-@pytest.mark.parametrize("key", ["tenants/x/o", "_sign/o", "_sign", "folder-counts", "from-url"])
+@pytest.mark.parametrize("key", ["tenants/x/o", "_sign/o", "_sign", "folder-counts", "from-url", "../o", "/o"])
 def test_a_reserved_key_is_refused(tus: Uploads, key: str) -> None:
     """F12.7"""
-    refused_by_tus(tus.create(1, name=key), 400)
-    refused_by_tus(tus.create(upload_defer_length="1", name=key), 400)
-    refused_by_tus(tus.join(tus.partial(b"a"), upload_metadata=encoded(key=key)), 400)
+    refused_by_tus(tus.create(1, name=key), 422)
+    refused_by_tus(tus.create(upload_defer_length="1", name=key), 422)
+    refused_by_tus(tus.join(tus.partial(b"a"), upload_metadata=encoded(key=key)), 422)
     assert keys(tus.client) == []
 
 
