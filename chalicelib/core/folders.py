@@ -218,7 +218,7 @@ def change(principal: Principal, folder_id: str, changes: dict[str, Any]) -> Fol
     for _ in tries(_BUSY):
         folder = find(principal, folder_id)
         _require(principal, Operation.UPDATE, folder)
-        tree = FolderTree.read(principal.tenant_id, FolderTree.ITEM) or FolderTree(principal.tenant_id, FolderTree.ITEM)
+        tree = _tree(principal.tenant_id)
         wanted = Folder(**folder.attribute_values | changes)
         if wanted.parent_id is not None and wanted.parent_id != folder.parent_id:
             find(principal, wanted.parent_id)
@@ -228,10 +228,22 @@ def change(principal: Principal, folder_id: str, changes: dict[str, Any]) -> Fol
     raise AssertionError("tries() ends by raising")
 
 
+def _tree(tenant_id: str) -> FolderTree:
+    return FolderTree.read(tenant_id, FolderTree.ITEM) or FolderTree(tenant_id, FolderTree.ITEM)
+
+
+def _move_on(transaction: Transaction, tree: FolderTree) -> None:
+    """Have `transaction` hold only if nothing has moved since the tree was read."""
+    same = FolderTree.revision == tree.revision if tree.revision else FolderTree.revision.does_not_exist()
+    transaction.change(tree, [FolderTree.revision.add(1)], same)
+
+
 def _check_move(folder: Folder, parent_id: str) -> None:
     """Raise InvalidRequest unless a folder may lie in another one."""
     there = {each.folder_id: each for each in all_of(folder.tenant_id)}
     above = _ancestors(parent_id, there.get)
+    if not above:
+        raise FolderNotFound(f"there is no folder {parent_id}")
     if folder.folder_id in above:
         raise InvalidRequest("a folder cannot lie in itself, or in one that lies in it", field="parentId")
     chains = (_ancestors(each, there.get) for each in there)
@@ -260,14 +272,13 @@ def _check_depth(depth: int) -> None:
 def _replace(folder: Folder, wanted: Folder, tree: FolderTree) -> bool:
     """Write a folder's new name and place, if nothing has moved in the tree since; gives whether it did. Raises FolderExists."""
     wanted.revision, wanted.updated_at = folder.revision + 1, seam.iso(seam.now())
-    same = FolderTree.revision == tree.revision if tree.revision else FolderTree.revision.does_not_exist()
     try:
         with Transaction() as transaction:
             transaction.put(_name_of(wanted), FolderName.item.does_not_exist())
-            transaction.change(tree, [FolderTree.revision.add(1)], same)
+            _move_on(transaction, tree)
             _rewrite(transaction, folder, wanted)
             transaction.remove(_name_of(folder), FolderName.taken_by == folder.folder_id)
-            if wanted.parent_id is not None:
+            if wanted.parent_id not in (None, folder.parent_id):
                 transaction.check(Folder(folder.tenant_id, wanted.parent_id), Folder.folder_id.exists())
         return True
     except TransactionFailed as failed:
@@ -294,7 +305,8 @@ def delete(principal: Principal, folder_id: str) -> None:
     ends = seam.timestamp() + AT_ONCE
     job = _begin_deletion(principal, folder_id)
     jobs.wake(job.job_id, jobs.LEASE)
-    jobs.work(job.job_id, {DELETE_JOB: Kind(delete_step)}, lambda: ends - seam.timestamp(), reserve=0)
+    with suppress(Unavailable):  # it is deleted, and the worker sees to the rest
+        jobs.work(job.job_id, {DELETE_JOB: Kind(delete_step)}, lambda: ends - seam.timestamp(), reserve=0)
 
 
 def _begin_deletion(principal: Principal, folder_id: str) -> Job:
@@ -349,9 +361,15 @@ def _empty(job: Job) -> int:
 
 
 def _lift(child: Folder, parent_id: str | None) -> None:
-    """Have a child lie where its parent lay, under another name if its own is taken there, or at the top if that has gone too."""
+    """Have a child lie where its parent lay, under another name if its own is taken there; at the top if that has gone too.
+
+    Or if that lies in the child by now: what lies in a folder that has gone may be moved into as though it lay at the top.
+    """
     number = 1
-    while True:
+    for _ in range(MAX_FOLDERS):  # more names than that are not taken; what is left the next step sees to
+        tree = _tree(child.tenant_id)
+        if parent_id is not None and child.folder_id in _ancestors(parent_id, partial(Folder.read, child.tenant_id)):
+            parent_id, number = None, 1
         wanted = Folder(**child.attribute_values)
         wanted.name, wanted.parent_id = _told_apart(child, number), parent_id
         wanted.revision, wanted.updated_at = child.revision + 1, seam.iso(seam.now())
@@ -360,13 +378,16 @@ def _lift(child: Folder, parent_id: str | None) -> None:
                 transaction.put(_name_of(wanted), FolderName.item.does_not_exist())
                 transaction.remove(_name_of(child), FolderName.taken_by == child.folder_id)
                 _rewrite(transaction, child, wanted)
+                _move_on(transaction, tree)
                 if parent_id is not None:
                     transaction.check(Folder(child.tenant_id, parent_id), Folder.folder_id.exists())
             return
         except TransactionFailed as failed:
-            taken, _, _, *parent = failed.rows
+            taken, _, _, moved, *parent = failed.rows
             if parent and parent[0] is not None:
                 parent_id, number = None, 1
+            elif moved is not None and taken is None:
+                continue
             elif taken is None or (taken.row is not None and taken.row.taken_by == child.folder_id):
                 return  # done, if an answer was lost; or changed meanwhile, or busy: the next step looks again
             else:
@@ -374,10 +395,11 @@ def _lift(child: Folder, parent_id: str | None) -> None:
 
 
 def _told_apart(folder: Folder, number: int) -> str:
-    """A folder's name, or one that is told from it by a number, or at last by its id, and no longer than a name may be."""
+    """A folder's name, or one that is told from it by a number, or at last by its id too, and no longer than a name may be."""
     if number == 1:
         return str(folder.name)
-    suffix = f" ({number if number <= NUMBERED else folder.folder_id})"
+    beyond = number - NUMBERED
+    suffix = f" ({number})" if beyond <= 0 else f" ({folder.folder_id})" if beyond == 1 else f" ({folder.folder_id} {number})"
     return folder.name.encode()[: names.MAX_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
 
 

@@ -10,7 +10,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from chalicelib.access import cache
+from chalicelib.access.cache import MinuteCache
 from chalicelib.core import folders, jobs, newest, tenants
+from chalicelib.errors import Unavailable
 from chalicelib.tables import table
 from chalicelib.tables.folders import Folder
 from chalicelib.tables.jobs import Job
@@ -76,10 +79,32 @@ def removed(client: Client, folder_id: str) -> None:
     assert (answer.status, answer.json()) == (200, {"ok": True})
 
 
-def all_of(client: Client) -> list[dict[str, Any]]:
-    answer = client("GET", "/api/folders")
+def page(client: Client, cursor: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
+    """Folders of one answer, and where the next one begins."""
+    answer = client("GET", "/api/folders" if cursor is None else f"/api/folders?cursor={cursor}")
     assert answer.status == 200, answer.body
-    found: list[dict[str, Any]] = answer.json()["data"]
+    document = answer.json()
+    assert document.keys() == {"data", "meta"}
+    assert document["meta"].keys() == {"nextCursor"}
+    found: list[dict[str, Any]] = document["data"]
+    following: str | None = document["meta"]["nextCursor"]
+    return found, following
+
+
+def pages_of(client: Client) -> list[list[dict[str, Any]]]:
+    """Every page of the list."""
+    found, cursor = page(client)
+    pages = [found]
+    while cursor is not None:
+        found, cursor = page(client, cursor)
+        pages.append(found)
+    return pages
+
+
+def all_of(client: Client) -> list[dict[str, Any]]:
+    """Every folder that a client sees, which are few."""
+    found, following = page(client)
+    assert following is None
     return found
 
 
@@ -128,6 +153,45 @@ def parents_of(client: Client) -> dict[str, str | None]:
     return parents
 
 
+def allow(service: Client, operation: str, definition: str = "true") -> str:
+    """The id of a new policy of files."""
+    policy = {"bucket": ".files", "name": f"{operation} {definition}", "operation": operation, "definition": definition}
+    answer = service("POST", "/storage/policies", policy)
+    assert answer.status == 201, answer.body
+    return str(answer.json()["id"])
+
+
+def withdrawn(service: Client, policy_id: str) -> None:
+    assert service("DELETE", f"/storage/policies/{policy_id}").status == 200
+
+
+def remembered() -> Callable[[], None]:
+    """Gives what has this process remember again what it does now, as another one still would."""
+    kept = [(each, dict(each._kept)) for each in cache._caches if isinstance(each, MinuteCache)]
+
+    def remember() -> None:
+        for each, entries in kept:
+            each.clear()
+            each._kept.update(entries)
+
+    return remember
+
+
+def removed_alone(client: Client, folder_id: str) -> None:
+    """Delete a folder by a request that ends before it has seen to what was in the folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(jobs, "work", lambda *_, **__: None)
+        removed(client, folder_id)
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """The jobs that workers were asked for, and in how many seconds."""
+    asked: list[tuple[str, float]] = []
+    monkeypatch.setattr(jobs, "wake", lambda job_id, delay=0: asked.append((job_id, delay)))
+    return asked
+
+
 def settle(tenant: Tenant, clock: Clock) -> None:
     """Have the jobs look for the last time."""
     clock.advance(SETTLED)
@@ -162,12 +226,49 @@ def test_folders_are_listed_by_name(ada: Client) -> None:
     assert names_of(ada) == ["10", "9", "Z", "a", "b", "m", "é"]
 
 
-def test_everyone_who_may_read_files_sees_all_folders(ada: Client, bob: Client, service: Client) -> None:
+def test_one_sees_ones_own_folders_and_the_service_key_sees_all(ada: Client, bob: Client, service: Client) -> None:
     """F13.1"""
-    for client, name in ((ada, "of ada"), (bob, "of bob"), (service, "of the service")):
+    made = {client: folder(client, name) for client, name in ((ada, "of ada"), (bob, "of bob"), (service, "of the service"))}
+    assert names_of(ada) == ["of ada"]
+    assert names_of(bob) == ["of bob"]
+    assert [each["id"] for each in all_of(service)] == list(made.values())
+
+
+def test_a_policy_that_lets_users_read_all_files_shows_them_all_folders(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F13.1: until it is withdrawn."""
+    for client, name in ((ada, "of ada"), (bob, "of bob"), (tenant.service, "of the service")):
         folder(client, name)
-    assert all_of(ada) == all_of(bob) == all_of(service)
-    assert len(all_of(ada)) == 3
+    policy = allow(tenant.service, "SELECT")
+    assert all_of(ada) == all_of(bob) == all_of(tenant.service)
+    assert names_of(ada) == ["of ada", "of bob", "of the service"]
+    withdrawn(tenant.service, policy)
+    assert names_of(ada) == ["of ada"]
+
+
+@pytest.mark.parametrize(
+    ("definition", "is_seen"),
+    [
+        ("bucket_id = '.files' AND size = 0", True),
+        ("name = 'shared/'", True),
+        ("name = 'shared'", False),
+        ("starts_with(name, 'shared/')", True),
+        ("starts_with(name, 'other/')", False),
+        ("size > 0", False),
+        ("checksum IS NULL AND user_metadata IS NULL", True),
+        ("created_at < now() - interval '1 day'", False),
+        ("auth_role() = 'editor'", False),
+    ],
+)
+def test_policies_see_a_folder_as_an_empty_file_of_its_makers(
+    tenant: Tenant, ada: Client, bob: Client, definition: str, is_seen: bool
+) -> None:
+    """F13.1"""
+    shared, of_bob = folder(ada, "shared"), folder(bob, "of bob")
+    allow(tenant.service, "SELECT", definition)
+    assert (shared in [each["id"] for each in all_of(bob)]) == is_seen
+    assert of_bob in [each["id"] for each in all_of(bob)]
+    assert create(bob, "inner", shared).status == (201 if is_seen else 404)
+    assert remove(bob, shared).status == (403 if is_seen else 404)
 
 
 def test_who_may_do_nothing_with_files_sees_and_makes_no_folders(tenant: Tenant, ada: Client, choose: Choose) -> None:
@@ -186,12 +287,16 @@ def test_who_may_do_nothing_with_files_sees_and_makes_no_folders(tenant: Tenant,
 
 def test_users_who_may_read_no_file_see_no_folders(tenant: Tenant, ada: Client) -> None:
     """F13.1"""
-    folder(ada, "of ada")
+    of_ada = folder(ada, "of ada")
     for policy in tenant.service("GET", "/storage/policies/bucket/.files").json():
         if policy["operation"] == "SELECT":
-            assert tenant.service("DELETE", f"/storage/policies/{policy['id']}").status == 200
+            withdrawn(tenant.service, policy["id"])
     refused(ada("GET", "/api/folders"), 403, "FORBIDDEN")
     assert create(ada, "they still create").status == 201
+    refused(create(ada, "in one that they do not see", of_ada), 404, "NOT_FOUND")
+    refused(change(ada, of_ada, name="other"), 404, "NOT_FOUND")
+    refused(remove(ada, of_ada), 404, "NOT_FOUND")
+    assert place_of(tenant.service, of_ada) == ("of ada", None)
 
 
 def test_folders_of_another_tenant_are_not_seen(ada: Client, new_tenant: Any) -> None:
@@ -201,6 +306,75 @@ def test_folders_of_another_tenant_are_not_seen(ada: Client, new_tenant: Any) ->
     assert all_of(other) == []
     assert create(other, "photos").status == 201
     assert len(all_of(ada)) == 1
+
+
+@pytest.mark.parametrize("size", [1, 3, 6, 7])
+def test_whoever_sees_more_than_own_folders_is_shown_them_in_pages(
+    tenant: Tenant, ada: Client, bob: Client, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F13.1: each folder once."""
+    monkeypatch.setattr(folders, "MAX_LISTED", size)
+    made = {folder(client, f"{name} {number}") for client, name in ((ada, "a"), (bob, "b"), (tenant.service, "c")) for number in range(2)}
+    allow(tenant.service, "SELECT", "auth_uid() IS NOT NULL")
+    for client in (tenant.service, ada):
+        pages = pages_of(client)
+        assert [len(each) for each in pages] == [min(size, len(made) - start) for start in range(0, len(made), size)]
+        for each in pages:
+            assert [found["name"] for found in each] == sorted(found["name"] for found in each)
+        assert Counter(found["id"] for each in pages for found in each) == Counter(made)
+
+
+def test_whoever_sees_own_folders_alone_is_shown_them_at_once(
+    tenant: Tenant, ada: Client, bob: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F13.1: whatever they lie in, and whatever others have."""
+    monkeypatch.setattr(folders, "MAX_LISTED", 2)
+    outer = folder(ada, "outer")
+    for number in range(5):
+        folder(ada, f"{number}", outer if number % 2 else None)
+        folder(bob, f"of bob {number}")
+    allow(tenant.service, "SELECT", "auth_role() = 'editor'")  # for others than them
+    assert page(ada) == (all_of(ada), None)
+    assert names_of(ada) == ["0", "1", "2", "3", "4", "outer"]
+
+
+def test_the_pages_go_on_where_a_folder_was_that_has_gone(service: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.1"""
+    monkeypatch.setattr(folders, "MAX_LISTED", 2)
+    made = sorted(folder(service, str(number)) for number in range(4))
+    _, cursor = page(service)
+    assert cursor is not None
+    removed(service, cursor)
+    found, following = page(service, cursor)
+    assert ({each["id"] for each in found}, following) == (set(made[2:]), None)
+
+
+def test_a_page_may_show_none_and_still_not_be_the_last(tenant: Tenant, ada: Client, bob: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.1: what policies hide is passed over."""
+    monkeypatch.setattr(folders, "MAX_LISTED", 1)
+    allow(tenant.service, "SELECT", "starts_with(name, 'seen')")
+    for client in (bob, tenant.service):
+        for number in range(2):
+            folder(client, f"hidden {number}")
+    seen = {folder(tenant.service, "seen"), folder(ada, "of ada")}
+    pages = pages_of(ada)
+    assert {found["id"] for each in pages for found in each} == seen
+    assert Counter(map(len, pages)) == {0: 4, 1: 2}
+
+
+@pytest.mark.parametrize("cursor", ["x", "tree", "name%23", "0", "%20", f"{UNKNOWN}0", UNKNOWN.replace("a", "A"), "g" * 36, "%00"])
+def test_a_cursor_that_no_page_gave_is_refused(ada: Client, service: Client, cursor: str) -> None:
+    """F13.1"""
+    for client in (ada, service):
+        refused(client("GET", f"/api/folders?cursor={cursor}"), 422, "VALIDATION")
+
+
+def test_an_empty_cursor_is_none(ada: Client, service: Client) -> None:
+    """F13.1"""
+    folder(ada, "photos")
+    for client in (ada, service):
+        assert page(client, "") == page(client)
+        assert len(page(client, "")[0]) == 1
 
 
 # ---- names ---------------------------------------------------------------------------------------------
@@ -256,15 +430,44 @@ def test_a_body_that_describes_no_folder_is_refused(ada: Client, body: bytes) ->
 
 
 # ---- one name, one folder ------------------------------------------------------------------------------
-def test_a_name_is_given_once_in_a_parent(ada: Client, bob: Client) -> None:
+def test_a_name_is_given_once_by_an_owner_in_a_parent(ada: Client) -> None:
     """F13.4"""
     outer, other = folder(ada, "outer"), folder(ada, "other")
     first = folder(ada, "photos", outer)
-    for client in (ada, bob):
-        error = refused(create(client, "photos", outer), 409, "CONFLICT")
+    for _ in range(2):
+        error = refused(create(ada, "photos", outer), 409, "CONFLICT")
         assert error["details"]["reason"] == "FolderExists"
-    assert create(ada, "photos").status == create(bob, "photos", other).status == create(ada, "Photos", outer).status == 201
+    assert create(ada, "photos").status == create(ada, "photos", other).status == create(ada, "Photos", outer).status == 201
     assert [each["id"] for each in all_of(ada) if (each["name"], each["parentId"]) == ("photos", outer)] == [first]
+
+
+def test_everyone_gives_a_name_whatever_others_have_called_theirs(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F13.4"""
+    allow(tenant.service, "SELECT")
+    outer = folder(ada, "outer")
+    for parent in (None, outer):
+        made = [folder(client, "docs", parent) for client in (ada, bob, tenant.service)]
+        assert len(set(made)) == 3
+        for client in (ada, bob, tenant.service):
+            refused(create(client, "docs", parent), 409, "CONFLICT")
+        assert len([each for each in all_of(tenant.service) if (each["name"], each["parentId"]) == ("docs", parent)]) == 3
+
+
+def test_who_changes_anothers_folder_meets_the_names_that_its_owner_has_given(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F13.4"""
+    service = tenant.service
+    outer, inner = folder(ada, "outer"), folder(ada, "taken")
+    for client in (bob, service):
+        folder(client, "free")
+    each = folder(ada, "each", outer)
+    refused(change(service, each, name="taken", parentId=None), 409, "CONFLICT")
+    assert change(service, each, name="free", parentId=None).status == 200
+    assert shown(ada, each) == shown(service, each)
+    refused(create(ada, "free"), 409, "CONFLICT")
+    assert create(ada, "each", outer).status == 201
+    assert remove(service, inner).status == 200
+    assert create(ada, "taken").status == 201
+    assert names_of(bob) == ["free"]
 
 
 @pytest.mark.parametrize("how", ["renamed", "moved", "deleted"])
@@ -282,14 +485,17 @@ def test_a_name_is_free_again_when_its_folder_has_gone(ada: Client, how: str) ->
     refused(create(ada, "photos"), 409, "CONFLICT")
 
 
-def test_of_many_who_make_a_folder_of_one_name_exactly_one_succeeds(ada: Client, bob: Client) -> None:
+def test_of_many_who_make_a_folder_of_one_name_each_owner_succeeds_once(tenant: Tenant, ada: Client, bob: Client) -> None:
     """F13.4"""
     outer = folder(ada, "outer")
+    allow(tenant.service, "SELECT")
     for parent in (None, outer):
-        answers = together([partial(create, client, "photos", parent) for client in (ada, bob) * 8])
-        assert Counter(answer.status for answer in answers) == {201: 1, 409: 15}
-        (made,) = (answer.json()["data"] for answer in answers if answer.status == 201)
-        assert [each for each in all_of(ada) if (each["name"], each["parentId"]) == ("photos", parent)] == [made]
+        answers = together([partial(create, client, "photos", parent) for client in (ada, bob, tenant.service) * 5])
+        assert Counter(answer.status for answer in answers) == {201: 3, 409: 12}
+        made = [answer.json()["data"] for answer in answers if answer.status == 201]
+        assert len({each["ownerId"] for each in made}) == 3
+        found = [each for each in all_of(ada) if (each["name"], each["parentId"]) == ("photos", parent)]
+        assert sorted(found, key=lambda each: each["id"]) == sorted(made, key=lambda each: each["id"])
 
 
 def test_of_many_who_give_one_name_to_their_folders_exactly_one_succeeds(ada: Client) -> None:
@@ -355,7 +561,9 @@ def test_a_name_that_another_has_is_not_taken_from_it(ada: Client) -> None:
     assert all_of(ada) == before
 
 
-@pytest.mark.parametrize("folder_id", [UNKNOWN, "x", "%20", "tree", "name%23%23photos", UNKNOWN.replace("a", "A"), "x" * 200])
+@pytest.mark.parametrize(
+    "folder_id", [UNKNOWN, "x", "%20", "tree", "owner%23", "name%23%23%23photos", UNKNOWN.replace("a", "A"), "x" * 200]
+)
 def test_what_is_no_folder_is_not_found(ada: Client, folder_id: str) -> None:
     """F13.1"""
     folder(ada, "photos")
@@ -365,16 +573,24 @@ def test_what_is_no_folder_is_not_found(ada: Client, folder_id: str) -> None:
     assert names_of(ada) == ["photos"]
 
 
-@pytest.mark.parametrize("parent", ["unknown", "no id", "deleted", "of another tenant"])
-def test_a_parent_must_be_there(ada: Client, new_tenant: Any, parent: str) -> None:
+@pytest.mark.parametrize("parent", ["unknown", "no id", "deleted", "of another tenant", "of another user", "of the service key"])
+def test_a_parent_must_be_there_for_who_names_it(tenant: Tenant, ada: Client, bob: Client, new_tenant: Any, parent: str) -> None:
     """F13.1"""
-    each, deleted = folder(ada, "photos"), folder(ada, "deleted")
-    removed(ada, deleted)
-    parent_id = {"unknown": UNKNOWN, "no id": "tree", "deleted": deleted, "of another tenant": folder(new_tenant().service, "theirs")}[
-        parent
-    ]
+    each = folder(ada, "photos")
+    made: dict[str, Callable[[], str]] = {
+        "unknown": lambda: UNKNOWN,
+        "no id": lambda: "tree",
+        "deleted": lambda: folder(ada, "deleted"),
+        "of another tenant": lambda: folder(new_tenant().service, "theirs"),
+        "of another user": lambda: folder(bob, "theirs"),
+        "of the service key": lambda: folder(tenant.service, "theirs"),
+    }
+    parent_id = made[parent]()
+    if parent == "deleted":
+        removed(ada, parent_id)
     refused(create(ada, "new", parent_id), 404, "NOT_FOUND")
     refused(moved(ada, each, parent_id), 404, "NOT_FOUND")
+    refused(change(ada, each, name="new", parentId=parent_id), 404, "NOT_FOUND")
     assert place_of(ada, each) == ("photos", None)
     assert names_of(ada) == ["photos"]
 
@@ -463,16 +679,37 @@ def test_a_move_takes_no_folder_deeper_than_32(service: Client) -> None:
     assert moved(service, lower[0], upper[DEEPEST - 16 - 1]).status == 200
 
 
-# ---- who may -------------------------------------------------------------------------------------------
-def test_a_folder_is_changed_and_deleted_by_its_maker_and_the_service_key_alone(tenant: Tenant, ada: Client, bob: Client) -> None:
+def test_what_lies_in_a_folder_that_has_gone_is_no_deeper_for_it(service: Client) -> None:
     """F13.1"""
+    made, other = chain(service, DEEPEST), folder(service, "other")
+    removed_alone(service, made[0])
+    deepest = folder(service, "one more", made[-1])
+    refused(create(service, "too deep", deepest), 422, "VALIDATION")
+    refused(moved(service, folder(service, "inner", other), deepest), 422, "VALIDATION")
+    refused(moved(service, made[1], other), 422, "VALIDATION")
+    assert moved(service, made[3], other).status == 200
+
+
+# ---- who may -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seen", [False, True], ids=["hidden", "seen"])
+def test_a_folder_is_changed_and_deleted_by_its_maker_and_the_service_key_alone(
+    tenant: Tenant, ada: Client, bob: Client, seen: bool
+) -> None:
+    """F13.1: for others it is not there, or if they see it they may not."""
     first, second, of_service = folder(ada, "first"), folder(ada, "second"), folder(tenant.service, "of the service")
-    before = all_of(ada)
-    for client, folder_id in ((bob, first), (ada, of_service), (bob, of_service), (tenant.anon, first)):
-        refused(change(client, folder_id, name="other"), 403, "FORBIDDEN")
-        refused(moved(client, folder_id, second), 403, "FORBIDDEN")
-        refused(remove(client, folder_id), 403, "FORBIDDEN")
-    assert all_of(ada) == before
+    if seen:
+        allow(tenant.service, "SELECT", "auth_uid() IS NOT NULL")
+    before, told = all_of(tenant.service), (403, "FORBIDDEN") if seen else (404, "NOT_FOUND")
+    for client, folder_id, error in (
+        (bob, first, told),
+        (ada, of_service, told),
+        (bob, of_service, told),
+        (tenant.anon, first, (403, "FORBIDDEN")),
+    ):
+        refused(change(client, folder_id, name="other"), *error)
+        refused(moved(client, folder_id, second), *error)
+        refused(remove(client, folder_id), *error)
+    assert all_of(tenant.service) == before
     assert change(ada, first, name="by ada").status == change(tenant.service, second, name="by the service").status == 200
     assert remove(tenant.service, first).status == remove(ada, second).status == remove(tenant.service, of_service).status == 200
 
@@ -480,20 +717,52 @@ def test_a_folder_is_changed_and_deleted_by_its_maker_and_the_service_key_alone(
 def test_whom_a_policy_lets_change_all_files_changes_all_folders(tenant: Tenant, ada: Client) -> None:
     """F13.1"""
     of_ada, editor = folder(ada, "of ada"), tenant.user(sub="eve", role="editor")
-    refused(change(editor, of_ada, name="other"), 403, "FORBIDDEN")
-    for operation in ("SELECT", "UPDATE"):
-        policy = {"bucket": ".files", "name": operation, "operation": operation, "definition": "auth_role() = 'editor'"}
-        assert tenant.service("POST", "/storage/policies", policy).status == 201
+    allow(tenant.service, "UPDATE", "auth_role() = 'editor'")
+    refused(change(editor, of_ada, name="other"), 404, "NOT_FOUND")  # they do not see it
+    allow(tenant.service, "SELECT", "auth_role() = 'editor'")
     assert change(editor, of_ada, name="other").status == 200
+    assert shown(ada, of_ada) == shown(editor, of_ada)
     refused(remove(editor, of_ada), 403, "FORBIDDEN")
 
 
-def test_anyone_who_may_create_files_makes_folders_in_those_of_others(ada: Client, bob: Client) -> None:
+def test_users_make_folders_and_file_in_those_of_others_where_they_see_them(tenant: Tenant, ada: Client, bob: Client) -> None:
     """F13.1"""
-    of_ada = folder(ada, "of ada")
+    of_ada, other = folder(ada, "of ada"), folder(bob, "other")
+    stored(bob, "a.txt")
+    policy = allow(tenant.service, "SELECT")
     of_bob = folder(bob, "of bob", of_ada)
     assert place_of(ada, of_bob) == ("of bob", of_ada)
+    assert shown(ada, of_bob)["ownerId"] == stored(bob, "b.txt", query=f"?folderId={of_ada}")["ownerId"]
+    assert patch(bob, "a.txt", folderId=of_ada).status == moved(bob, other, of_ada).status == 200
     refused(change(ada, of_bob, name="of ada"), 403, "FORBIDDEN")
+    withdrawn(tenant.service, policy)
+    assert place_of(bob, of_bob) == ("of bob", of_ada)
+    assert change(bob, of_bob, name="renamed where it lies").status == 200
+    assert {key: folder_of(bob, key) for key in ("a.txt", "b.txt")} == {"a.txt": of_ada, "b.txt": of_ada}
+    assert names_of(ada) == ["of ada"]
+
+
+def test_nobody_files_in_a_folder_of_anothers(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F13.1, F8.20"""
+    before = stored(ada, "a.txt")
+    for theirs in (folder(bob, "theirs"), folder(tenant.service, "theirs")):
+        refused(put(ada, "b.txt", query=f"?folderId={theirs}"), 404, "NOT_FOUND")
+        refused(put(ada, "a.txt", query=f"?folderId={theirs}"), 404, "NOT_FOUND")
+        refused(patch(ada, "a.txt", folderId=theirs), 404, "NOT_FOUND")
+        assert keys(ada, f"folderId={theirs}") == []
+    assert [(each["key"], each["version"], each["folderId"]) for each in listed(ada)["data"]] == [("a.txt", before["version"], None)]
+
+
+def test_the_service_key_files_in_all_folders(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F13.1, F8.20"""
+    stored(ada, "a.txt")
+    of_bob = folder(bob, "of bob")
+    assert patch(tenant.service, "a.txt", folderId=of_bob).json()["data"]["folderId"] == of_bob
+    assert stored(tenant.service, "b.txt", query=f"?folderId={of_bob}")["folderId"] == of_bob
+    inner = folder(tenant.service, "of the service", of_bob)
+    assert moved(tenant.service, folder(ada, "of ada"), inner).status == 200
+    assert folder_of(ada, "a.txt") == of_bob
+    assert names_of(bob) == ["of bob"]
 
 
 # ---- the storage knows nothing of it -------------------------------------------------------------------
@@ -516,6 +785,7 @@ def test_folders_are_metadata_alone(ada: Client, tenant: Tenant, clock: Clock, c
 # ---- deleting ------------------------------------------------------------------------------------------
 def test_deleting_a_folder_leaves_its_files_in_none_and_as_they_were(ada: Client, bob: Client, tenant: Tenant) -> None:
     """F13.3"""
+    allow(tenant.service, "SELECT")
     gone, kept = folder(ada, "gone"), folder(ada, "kept")
     for client, key in ((ada, "of ada.txt"), (bob, "of bob.txt")):
         stored(client, key, key.encode(), f"?folderId={gone}&acl=public", x_metadata="eyJrIjoxfQ==")
@@ -563,14 +833,82 @@ def test_deleting_a_folder_lifts_its_folders_to_where_it_lay(ada: Client, level:
 
 
 def test_a_folder_is_lifted_under_another_name_where_its_own_is_taken(ada: Client, bob: Client) -> None:
-    """F13.3"""
-    taken = [folder(bob, "photos"), folder(bob, "videos"), folder(bob, "videos (2)")]
+    """F13.3: by its own owner; what others have called theirs does not matter."""
+    taken = [folder(ada, "photos"), folder(ada, "videos"), folder(ada, "videos (2)")]
+    folder(bob, "music")
     gone = folder(ada, "gone")
     photos, videos, music = (folder(ada, name, gone) for name in ("photos", "videos", "music"))
     removed(ada, gone)
     assert [place_of(ada, each) for each in (photos, videos, music)] == [("photos (2)", None), ("videos (3)", None), ("music", None)]
     assert [place_of(ada, each)[0] for each in taken] == ["photos", "videos", "videos (2)"]
     refused(create(ada, "photos (2)"), 409, "CONFLICT")
+    assert create(ada, "photos (3)").status == create(bob, "photos (2)").status == 201
+
+
+def test_folders_of_others_are_lifted_as_their_owners_own(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F13.3"""
+    policy = allow(tenant.service, "SELECT")
+    gone = folder(bob, "gone")
+    for client, name in ((ada, "docs"), (bob, "docs (2)"), (tenant.service, "docs (2)")):
+        folder(client, name)
+    lifted = {client: folder(client, "docs", gone) for client in (ada, bob, tenant.service)}
+    withdrawn(tenant.service, policy)
+    removed(bob, gone)
+    found = [place_of(client, each) for client, each in lifted.items()]
+    assert found == [("docs (2)", None), ("docs", None), ("docs", None)]
+    assert len(all_of(tenant.service)) == 6
+
+
+@pytest.mark.parametrize("taken", [19, 20, 21])
+@pytest.mark.parametrize("name", ["photos", LONGEST], ids=["short", "longest"])
+def test_a_folder_that_is_lifted_is_numbered_up_to_20_and_then_told_apart_by_its_id(ada: Client, name: str, taken: int) -> None:
+    """F13.3"""
+    gone = folder(ada, "gone")
+    inner = folder(ada, name, gone)
+    for number in range(1, taken + 1):
+        suffix = f" ({number})" if number > 1 else ""
+        folder(ada, name[: 700 - len(suffix)] + suffix)
+    removed(ada, gone)
+    suffix = f" ({taken + 1 if taken < 20 else inner})"
+    assert place_of(ada, inner) == (name[: 700 - len(suffix)] + suffix, None)
+    assert names_of(ada).count(name) == 1
+
+
+def test_a_folder_is_lifted_even_where_all_names_are_taken_that_it_could_get(
+    ada: Client, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F13.3: a name that was given in advance never keeps a deletion from its end."""
+    gone = folder(ada, "gone")
+    inner = folder(ada, "photos", gone)
+    for suffix in ("", *(f" ({number})" for number in range(2, 21)), f" ({inner})"):
+        folder(ada, f"photos{suffix}")
+    real, left = table.call, 200
+
+    def patient(operation: str, **parameters: Any) -> dict[str, Any]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed  # it would go on for ever
+        return real(operation, **parameters)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "call", patient)
+        removed(ada, gone)
+    settle(tenant, clock)
+    assert place_of(ada, inner)[1] is None
+    assert len(set(names_of(ada))) == 22
+
+
+def test_folders_of_one_name_that_are_lifted_at_one_moment_are_told_apart(ada: Client, tenant: Tenant, clock: Clock) -> None:
+    """F13.3"""
+    folder(ada, "photos")
+    outer = [folder(ada, f"outer {number}") for number in range(4)]
+    inner = [folder(ada, "photos", each) for each in outer]
+    answers = together([partial(remove, ada, each) for each in outer])
+    assert {answer.status for answer in answers} == {200}
+    settle(tenant, clock)
+    assert {place_of(ada, each) for each in inner} == {(f"photos ({number})", None) for number in range(2, 6)}
+    assert len(all_of(ada)) == 5
 
 
 def test_a_folder_is_lifted_by_its_own_name_when_what_it_lay_in_has_its_name(ada: Client) -> None:
@@ -597,19 +935,58 @@ def test_a_long_name_is_lifted_with_as_much_of_it_as_there_is_room_for(ada: Clie
         assert lifted == f"{name} (2)"
 
 
-def test_what_lies_in_folders_that_go_one_after_the_other_ends_at_the_top(
-    ada: Client, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_lies_in_folders_that_go_one_after_the_other_ends_at_the_top(ada: Client, tenant: Tenant, clock: Clock) -> None:
     """F13.3: the outer one goes before the inner one's folders were lifted into it."""
     outer = folder(ada, "outer")
     middle = folder(ada, "middle", outer)
     inner = folder(ada, "inner", middle)
-    with monkeypatch.context() as patched:
-        patched.setattr(jobs, "work", lambda *_, **__: None)
-        removed(ada, middle)
+    removed_alone(ada, middle)
     removed(ada, outer)
     settle(tenant, clock)
     assert place_of(ada, inner) == ("inner", None)
+
+
+WITH_AN_ORPHAN: dict[str, Callable[[Client, str, str], Answer]] = {
+    "rename it": lambda client, orphan, _: change(client, orphan, name="renamed"),
+    "move it to the top": lambda client, orphan, _: moved(client, orphan, None),
+    "move it into another": lambda client, orphan, other: moved(client, orphan, other),
+    "make one in it": lambda client, orphan, _: create(client, "new", orphan),
+    "move another into it": lambda client, orphan, other: moved(client, other, orphan),
+    "file in it": lambda client, orphan, _: put(client, "a.txt", query=f"?folderId={orphan}"),
+    "delete it": lambda client, orphan, _: remove(client, orphan),
+    "take its name at the top": lambda client, orphan, _: create(client, "orphan", None),
+}
+
+
+@pytest.mark.parametrize("act", WITH_AN_ORPHAN)
+def test_a_folder_whose_parent_has_gone_counts_as_at_the_top_until_it_is_lifted(
+    ada: Client, tenant: Tenant, clock: Clock, act: str
+) -> None:
+    """F13.3: the request was killed before it had lifted it."""
+    outer, other = folder(ada, "outer"), folder(ada, "other")
+    gone = folder(ada, "gone", outer)
+    orphan = folder(ada, "orphan", gone)
+    inner = folder(ada, "inner", orphan)
+    removed_alone(ada, gone)
+    answer = WITH_AN_ORPHAN[act](ada, orphan, other)
+    assert answer.status in (200, 201), answer.body
+    settle(tenant, clock)
+    assert parents_of(ada)[inner] == (None if act == "delete it" else orphan)
+    if act != "delete it":
+        parent = {"move it to the top": None, "move it into another": other}.get(act, outer)
+        assert place_of(ada, orphan) == ("renamed" if act == "rename it" else "orphan", parent)
+
+
+def test_a_move_before_a_folder_is_lifted_never_makes_a_circle(ada: Client, tenant: Tenant, clock: Clock) -> None:
+    """F13.5: what it will be lifted into may not come to lie in it."""
+    outer = folder(ada, "outer")
+    gone = folder(ada, "gone", outer)
+    orphan = folder(ada, "orphan", gone)
+    inner = folder(ada, "inner", orphan)
+    removed_alone(ada, gone)
+    assert moved(ada, outer, inner).status in (200, 422)
+    settle(tenant, clock)
+    assert set(parents_of(ada)) == {outer, orphan, inner}
 
 
 def test_deleting_a_folder_of_many_files_goes_on_when_the_request_has_ended(
@@ -652,23 +1029,95 @@ def test_deleting_a_folder_of_many_folders_lifts_them_all(ada: Client, monkeypat
     assert folder_of(ada, "a.txt") is None
 
 
-@pytest.mark.parametrize("how", ["by its id", "by its name"])
-def test_a_file_that_is_filed_in_a_folder_after_its_end_is_taken_out_by_a_second_look(
-    ada: Client, tenant: Tenant, clock: Clock, how: str
-) -> None:
+def test_a_file_that_is_filed_in_a_folder_after_its_end_is_taken_out_by_a_second_look(ada: Client, tenant: Tenant, clock: Clock) -> None:
     """F13.3: for a minute another process still believes that the folder is there."""
     gone = folder(ada, "photos")
+    stored(ada, "early.txt", query=f"?folderId={gone}")
+    remember = remembered()
     removed(ada, gone)
-    remembered = gone if how == "by its id" else "name##photos"
-    folders._known.keep(f"{tenant.tenant_id}/{remembered}", gone)
-    for key in ("photos/late.txt", "photos/later.txt"):
-        assert stored(ada, key, query=f"?folderId={gone}" if how == "by its id" else "")["folderId"] == gone
-        if key == "photos/late.txt":
+    remember()
+    for key in ("late.txt", "later.txt"):
+        assert stored(ada, key, query=f"?folderId={gone}")["folderId"] == gone
+        if key == "late.txt":
             assert len(run_pending(tenant)) == 1  # a look, which cannot be the last yet
             assert folder_of(ada, key) is None
     settle(tenant, clock)
     assert {each["folderId"] for each in listed(ada)["data"]} == {None}
     assert run_pending(tenant) == []
+
+
+def test_that_one_has_used_a_folder_opens_it_to_nobody_else(tenant: Tenant, ada: Client, bob: Client) -> None:
+    """F8.20: that it is there is remembered, for those who see it."""
+    of_ada = folder(ada, "of ada")
+    stored(ada, "a.txt", query=f"?folderId={of_ada}")
+    stored(tenant.service, "b.txt", query=f"?folderId={of_ada}")
+    refused(put(bob, "c.txt", query=f"?folderId={of_ada}"), 404, "NOT_FOUND")
+
+
+def test_a_deletion_wakes_a_worker_before_it_sees_to_what_was_in_the_folder(
+    ada: Client, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch, woken: list[tuple[str, float]]
+) -> None:
+    """F13.3: killed there, the request has not left it to the hourly cleanup."""
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    gone = folder(ada, "gone")
+    inner = folder(ada, "inner", gone)
+    stored(ada, "a.txt", query=f"?folderId={gone}")
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "work", killed)
+        with pytest.raises(Killed):
+            remove(ada, gone)
+    ((job_id, delay),) = woken
+    assert 0 < delay <= jobs.LEASE  # not while the request itself may be at it
+    clock.advance(delay)
+    run_job(job_id)
+    assert place_of(ada, inner) == ("inner", None)
+    assert folder_of(ada, "a.txt") is None
+    settle(tenant, clock)
+    assert ada("GET", f"/jobs/{job_id}").json()["status"] == "done"
+
+
+@pytest.mark.parametrize("what", ["folders", "files"])
+def test_a_deletion_goes_on_when_the_tables_are_to_be_had_again_however_long_that_takes(
+    ada: Client, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch, woken: list[tuple[str, float]], what: str
+) -> None:
+    """F13.3: what was in the folder would else be in none that is there for ever."""
+    gone = folder(ada, "gone")
+    inner = folder(ada, "inner", gone) if what == "folders" else None
+    if what == "files":
+        stored(ada, "a.txt", query=f"?folderId={gone}")
+    real = table.call
+
+    def busy(operation: str, **parameters: Any) -> dict[str, Any]:
+        """Refuses what is written of folders, or of files, after the folder itself has gone and its job has come."""
+        begins = any("job_id" in write.get("Put", {}).get("Item", {}) for write in parameters.get("TransactItems", ()))
+        if not begins and operation == ("TransactWriteItems" if what == "folders" else "PutItem"):
+            raise Unavailable("the table is busy; try again shortly")
+        return real(operation, **parameters)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "call", busy)
+        removed(ada, gone)
+        assert gone not in [each["id"] for each in all_of(ada)]
+        (job_id,) = {job for job, _ in woken}
+        for _ in range(jobs.MAX_FAILURES + 2):
+            assert woken[-1] == (job_id, folders.AGAIN_AFTER)
+            woken.clear()
+            clock.advance(folders.AGAIN_AFTER)
+            run_job(job_id)
+        job = ada("GET", f"/jobs/{job_id}").json()
+        assert (job["status"], job["error"]) == ("queued", None)
+        assert inner is None or place_of(ada, inner) == ("inner", gone)
+    clock.advance(folders.AGAIN_AFTER)
+    run_job(job_id)
+    if inner is None:
+        assert folder_of(ada, "a.txt") is None
+    else:
+        assert place_of(ada, inner) == ("inner", None)
+    settle(tenant, clock)
+    assert ada("GET", f"/jobs/{job_id}").json()["status"] == "done"
 
 
 def test_a_deletion_that_is_killed_anywhere_goes_on(tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -764,12 +1213,29 @@ def test_a_file_is_in_the_folder_that_its_key_names(ada: Client) -> None:
     assert names_of(ada) == ["photos", "photos/spring"]
 
 
-def test_a_file_is_filed_in_a_folder_that_was_there_before(ada: Client, bob: Client) -> None:
+def test_a_file_is_filed_in_a_folder_of_its_owners_that_was_there_before(ada: Client, bob: Client, service: Client) -> None:
     """F8.20"""
     made = folder(ada, "photos/spring")
     inner = folder(ada, "photos", made)
-    assert stored(bob, "photos/spring/a.jpg")["folderId"] == made
-    assert stored(bob, "photos/b.jpg")["folderId"] not in (None, inner)
+    assert stored(ada, "photos/spring/a.jpg")["folderId"] == made
+    assert stored(ada, "photos/b.jpg")["folderId"] not in (None, inner)
+    for client, key in ((bob, "photos/spring/of bob.jpg"), (service, "photos/spring/of the service.jpg")):
+        assert names_of(bob) == ([] if client is bob else ["photos/spring"])
+        file = stored(client, key)
+        assert file["folderId"] != made
+        assert place_of(client, file["folderId"]) == ("photos/spring", None)
+        assert shown(client, file["folderId"])["ownerId"] == file["ownerId"]
+    assert len([name for name in names_of(service) if name == "photos/spring"]) == 3
+
+
+def test_a_file_that_is_put_anew_is_filed_for_its_new_owner(ada: Client, bob: Client) -> None:
+    """F8.20"""
+    first = stored(ada, "photos/a.jpg")
+    ada("DELETE", "/api/storage/photos/a.jpg")
+    second = stored(bob, "photos/a.jpg")
+    assert second["folderId"] != first["folderId"]
+    assert [each["id"] for each in all_of(bob)] == [second["folderId"]]
+    assert [each["id"] for each in all_of(ada)] == [first["folderId"]]
 
 
 @pytest.mark.parametrize("key", ["a\u200bb/c.jpg", "\xa0/c.jpg"], ids=ascii)
@@ -792,7 +1258,7 @@ def test_a_file_may_be_kept_out_of_all_folders(ada: Client) -> None:
     assert all_of(ada) == []
 
 
-@pytest.mark.parametrize("folder_id", [UNKNOWN, "x", "root", "tree"])
+@pytest.mark.parametrize("folder_id", [UNKNOWN, "x", "root", "tree", "owner%23"])
 def test_a_folder_that_is_chosen_must_be_there(ada: Client, folder_id: str) -> None:
     """F8.20"""
     refused(put(ada, "photos/a.jpg", query=f"?folderId={folder_id}"), 404, "NOT_FOUND")
@@ -812,9 +1278,9 @@ def test_an_overwrite_leaves_a_file_in_its_folder(ada: Client, service: Client) 
     assert names_of(ada) == ["chosen", "other"]
 
 
-def test_a_file_is_moved_between_folders(ada: Client, bob: Client) -> None:
+def test_a_file_is_moved_between_folders(ada: Client) -> None:
     """F8.20, F13.6"""
-    first, second = folder(ada, "first"), folder(bob, "second")
+    first, second = folder(ada, "first"), folder(ada, "second")
     before = stored(ada, "a.txt", query=f"?folderId={first}")
     assert patch(ada, "a.txt", folderId=second).json()["data"]["folderId"] == second
     assert (keys(ada, f"folderId={first}"), keys(ada, f"folderId={second}")) == ([], ["a.txt"])
@@ -844,44 +1310,83 @@ def test_a_file_that_is_refused_makes_no_folder(tenant: Tenant, ada: Client, bob
     assert all_of(ada) == []
 
 
-def test_files_that_come_at_once_into_a_new_folder_make_it_once(ada: Client, bob: Client) -> None:
+def test_files_that_come_at_once_into_a_new_folder_make_it_once_for_each_owner(ada: Client, bob: Client, service: Client) -> None:
     """F8.20, F13.4"""
     for attempt in range(3):
         answers = together([partial(put, client, f"photos {attempt}/{number}.jpg") for number, client in enumerate((ada, bob) * 4)])
         assert {answer.status for answer in answers} == {201}
-        assert len({answer.json()["data"]["folderId"] for answer in answers}) == 1
-        assert names_of(ada).count(f"photos {attempt}") == 1
+        filed = {(answer.json()["data"]["ownerId"], answer.json()["data"]["folderId"]) for answer in answers}
+        assert len(filed) == len({owner for owner, _ in filed}) == 2
+        assert filed == {(each["ownerId"], each["id"]) for each in all_of(service) if each["name"] == f"photos {attempt}"}
 
 
+@pytest.mark.parametrize("by", ["this process", "another process"])
 @pytest.mark.parametrize("how", ["renamed", "moved", "deleted"])
-def test_a_new_file_makes_the_folder_anew_that_its_key_names(ada: Client, how: str) -> None:
-    """F8.20: what had the name before has it no more."""
+def test_a_new_file_makes_the_folder_anew_that_its_key_names(ada: Client, how: str, by: str) -> None:
+    """F8.20: what had the name before has it no more, from that moment on."""
     first = stored(ada, "photos/a.jpg")["folderId"]
+    assert stored(ada, "photos/b.jpg", query=f"?folderId={first}")["folderId"] == first
+    remember = remembered()
     if how == "renamed":
         assert change(ada, first, name="pictures").status == 200
     elif how == "moved":
         assert moved(ada, first, folder(ada, "outer")).status == 200
     else:
         removed(ada, first)
-    second = stored(ada, "photos/b.jpg")["folderId"]
+    if by == "another process":
+        remember()
+    second = stored(ada, "photos/c.jpg")["folderId"]
     assert second != first
     assert place_of(ada, second) == ("photos", None)
 
 
+@pytest.mark.parametrize("how", ["renamed", "moved"])
+def test_a_new_file_is_filed_in_a_folder_that_has_just_got_the_name_that_its_key_names(ada: Client, how: str) -> None:
+    """F8.20"""
+    first = stored(ada, "photos/a.jpg")["folderId"]
+    other = folder(ada, "pictures") if how == "renamed" else folder(ada, "photos", folder(ada, "outer"))
+    remember = remembered()
+    assert change(ada, first, name="old photos").status == 200
+    assert (change(ada, other, name="photos") if how == "renamed" else moved(ada, other, None)).status == 200
+    remember()
+    assert stored(ada, "photos/b.jpg")["folderId"] == other
+
+
 # ---- how many ------------------------------------------------------------------------------------------
-def test_a_tenant_has_only_so_many_folders(service: Client, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F13.1, F8.20: one more is refused, but no file is."""
+def test_one_has_only_so_many_folders(service: Client, ada: Client, bob: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.1, F8.20: one more is refused, but no file is; and nobody takes another's room."""
+    assert folders.MAX_FOLDERS == 2000
     monkeypatch.setattr(folders, "MAX_FOLDERS", 3)
-    first = folder(service, "first")
-    answers = together([partial(create, service, str(number)) for number in range(6)])
-    assert Counter(answer.status for answer in answers) == {201: 2, 422: 4}
-    refused(create(service, "one more", first), 422, "VALIDATION")
-    assert stored(service, "photos/a.jpg")["folderId"] is None
-    assert change(service, first, name="still renamed").status == 200
-    refused(create(service, "still renamed"), 409, "CONFLICT")
-    removed(service, first)
-    assert named(service, stored(service, "photos/b.jpg")["folderId"]) == "photos"
-    refused(create(service, "one more"), 422, "VALIDATION")
+    for client in (ada, service):
+        first = folder(client, "first")
+        answers = together([partial(create, client, str(number)) for number in range(6)])
+        assert Counter(answer.status for answer in answers) == {201: 2, 422: 4}
+        error = refused(create(client, "one more", first), 422, "VALIDATION")
+        assert error["message"].startswith("one has at most 3 folders")
+        key = "photos/a.jpg" if client is ada else "photos/b.jpg"
+        assert stored(client, key)["folderId"] is None
+        assert change(client, first, name="still renamed").status == 200
+        refused(create(client, "still renamed"), 409, "CONFLICT")
+        removed(client, first)
+        assert named(client, stored(client, f"new {key}")["folderId"]) == "new photos"
+        refused(create(client, "one more"), 422, "VALIDATION")
+    assert [create(bob, str(number)).status for number in range(4)] == [201, 201, 201, 422]
+
+
+def test_a_folder_is_counted_for_its_owner_whatever_becomes_of_it(service: Client, ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.1"""
+    monkeypatch.setattr(folders, "MAX_FOLDERS", 4)
+    outer = folder(ada, "outer")
+    inner, innermost = (folder(ada, "inner", outer), folder(ada, "other", outer))
+    folder(ada, "inner")
+    assert moved(service, innermost, inner).status == change(service, inner, name="renamed").status == 200
+    refused(create(ada, "one more"), 422, "VALIDATION")
+    removed(service, outer)
+    assert len(all_of(ada)) == 3
+    answers = together([partial(remove, client, inner) for client in (ada, ada, service)])
+    assert Counter(answer.status for answer in answers) == {200: 1, 404: 2}
+    assert [create(ada, str(number)).status for number in range(3)] == [201, 201, 422]
+    assert [create(service, str(number)).status for number in range(5)] == [201, 201, 201, 201, 422]
 
 
 # ---- counts --------------------------------------------------------------------------------------------
@@ -903,9 +1408,9 @@ def test_a_users_files_are_counted_at_once(ada: Client, bob: Client) -> None:
     stored(ada, "photos/b.jpg")
     stored(ada, "c.jpg")
     empty = folder(ada, "empty")
-    stored(bob, "photos/d.jpg")
+    of_bob = stored(bob, "photos/d.jpg")["folderId"]
     assert counts(ada) == counted(1, {photos: 2})
-    assert counts(bob) == counted(0, {photos: 1})
+    assert counts(bob) == counted(0, {of_bob: 1})
     patch(ada, "c.jpg", folderId=empty)
     ada("DELETE", "/api/storage/photos/b.jpg")
     assert counts(ada) == counted(0, {photos: 1, empty: 1})
@@ -914,21 +1419,21 @@ def test_a_users_files_are_counted_at_once(ada: Client, bob: Client) -> None:
 
 
 def test_all_files_are_counted_for_the_service_key(tenant: Tenant, ada: Client, bob: Client, stream: Stream) -> None:
-    """F8.19"""
-    photos, empty = folder(ada, "photos"), folder(ada, "empty")
-    assert counts(tenant.service) == counted(0, {photos: 0, empty: 0})
-    for client, key in ((ada, "photos/a.jpg"), (bob, "photos/b.jpg"), (bob, "c.jpg"), (ada, "d.jpg")):
+    """F8.19: two owners' folders of one name are two."""
+    photos, of_bob, empty = folder(ada, "photos"), folder(bob, "photos"), folder(ada, "empty")
+    assert counts(tenant.service) == counted(0, {photos: 0, of_bob: 0, empty: 0})
+    for client, key in ((ada, "photos/a.jpg"), (bob, "photos/b.jpg"), (bob, "c.jpg"), (ada, "d.jpg"), (ada, "photos/e.jpg")):
         stored(client, key)
     stream.deliver()
-    assert counts(tenant.service) == counted(2, {photos: 2, empty: 0})
+    assert counts(tenant.service) == counted(2, {photos: 2, of_bob: 1, empty: 0})
     patch(ada, "photos/a.jpg", folderId=empty)
     stored(ada, "d.jpg", b"an overwrite counts once")
     bob("DELETE", "/api/storage/c.jpg")
     stream.deliver()
-    assert counts(tenant.service) == counted(1, {photos: 1, empty: 1})
+    assert counts(tenant.service) == counted(1, {photos: 1, of_bob: 1, empty: 1})
     removed(ada, photos)
     stream.deliver()
-    assert counts(tenant.service) == counted(2, {empty: 1})
+    assert counts(tenant.service) == counted(2, {of_bob: 1, empty: 1})
 
 
 KEYS, FOLDERS = range(4), range(3)

@@ -446,3 +446,12 @@ def test_background_functions_do_not_import_the_api(resources: Resources) -> Non
     handlers = {name: function["Properties"]["Handler"] for name, function in functions.items() if name != "APIHandler"}
     assert handlers.pop("ImageTransform") == "chalicelib.images.function.image_transform"
     assert all(re.fullmatch(r"chalicelib\.workers\.[a-z_]+", handler) for handler in handlers.values())
+
+
+def test_only_a_distribution_that_is_named_may_read_what_is_public_and_nothing_else(resources: Resources) -> None:
+    told = resources["InternalBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    ((condition, allowed, otherwise),) = [each["Fn::If"] for each in told if "Fn::If" in each]
+    assert (condition, otherwise) == ("HasPublicDistribution", {"Ref": "AWS::NoValue"})
+    assert (allowed["Principal"], allowed["Action"]) == ({"Service": "cloudfront.amazonaws.com"}, "s3:GetObject")
+    assert allowed["Resource"] == {"Fn::Sub": "${InternalBucket.Arn}/public/*"}
+    assert allowed["Condition"] == {"StringEquals": {"aws:SourceArn": {"Ref": "PublicDistributionArn"}}}
