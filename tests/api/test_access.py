@@ -244,8 +244,6 @@ OF_USERS = {
     "POST /api/storage/from-url": 422,
     "GET /api/folders": 200,
     "POST /api/folders": 201,
-    "PATCH /api/folders/{folder_id}": 403,  # seen by all who may read files
-    "DELETE /api/folders/{folder_id}": 403,
     "GET /api/uploads": 200,
     "OPTIONS /api/uploads": 204,
     "POST /api/uploads": 403,
