@@ -96,7 +96,7 @@ def too_large() -> Refused:
     return Refused(
         413,
         "the body is larger than a request may carry; send it in chunks (POST /storage/v1/upload/tus or"
-        " /storage/upload/resumable), or directly (POST /storage/upload/direct)",
+        " /storage/upload/resumable; a file: POST /api/uploads), or directly (POST /storage/upload/direct)",
     )
 
 

@@ -227,10 +227,16 @@ def change(principal: Principal, bucket_name: str, name: str, changes_of: Callab
             row.put(was_read)
             return row
         except ConditionFailed as failed:
-            if failed.row is not None and failed.row.attribute_values == row.attribute_values:
+            if failed.row is not None and _same(failed.row, row):
                 return row  # ours: the answer to an earlier attempt was lost
             row = failed.row
     raise AssertionError("tries() ends by raising")
+
+
+def _same(row: StoredObject, other: StoredObject) -> bool:
+    """Whether two rows say the same. What a row does not have is None in one that was made here, and not there in one that was read."""
+    one, another = ({name: value for name, value in each.attribute_values.items() if value is not None} for each in (row, other))
+    return one == another
 
 
 def delete(principal: Principal, bucket_name: str, name: str) -> None:

@@ -444,7 +444,7 @@ def test_bytes_that_a_deadline_has_cut_off_are_never_taken_for_all(web: Web, fra
     try:
         with within(0.1) as deadline, pytest.raises(Unreachable):
             pieces_of(web.url, 0, size)
-        assert deadline.passed
+        assert deadline.is_over  # by its timer, or by the socket's, which ends at the same moment
     finally:
         over.set()
 
