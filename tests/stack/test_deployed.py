@@ -678,7 +678,8 @@ def test_a_drive_is_filled_shown_fetched_into_and_emptied_within_the_functions_r
     assert [each["status"] for each in asked(200, "GET", "/api/uploads").json()["uploads"]] == ["completed"]
     asked(201, "POST", "/api/storage/from-url", {"url": drive_told})
     user = {"role": "user", "tenant_id": tenant_of(stack, listed), "claims": {"sub": "ada", "role": "authenticated"}}
-    task = {"url": drive_told, "key": "by job.txt", "content_type": None, "acl": None, "folder_id": None, "principal": user}
+    task = {"url": drive_told, "key": "by job.txt", "content_type": None, "upsert": True, "acl": None, "folder_id": None}
+    task |= {"principal": user}
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     row = {"kind": "file.import", "status": "queued", "pending": "pending", "created_at": now, "updated_at": now, "job_id": str(uuid4())}
     item = {name: {"S": value} for name, value in row.items()} | {"tenant_id": {"S": user["tenant_id"]}}
