@@ -83,6 +83,10 @@ def told(report: dict[str, Any]) -> str:
     if tested["due"]:
         counted = f"{tested['probed']} tested, {tested['degraded']} degraded, {tested['recovered']} recovered"
         lines.append(f"storages    {tested['due']} due, {counted}")
+    counters = report["counters"]
+    if counters["counted"]:
+        over = ", the round is over" if counters["round_ended"] else ""
+        lines.append(f"counters    {counters['counted']} counted anew, {counters['wrong']} wrong, {counters['mended']} put right{over}")
     if report["copies_expired"]:
         lines.append(f"copies      {report['copies_expired']} of yesterday deleted")
     if report["jobs_woken"]:

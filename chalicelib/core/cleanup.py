@@ -1,4 +1,4 @@
-"""The hourly cleanup: what is due goes, what was forgotten is woken, the next slice of both sweeps.
+"""The hourly cleanup: what is due goes, what was forgotten is woken, the next slice of both sweeps and of the count.
 
 Each part is bounded by the time there is, takes up where it stopped, and can be repeated at any step. A dry run
 counts what is due and what the sweeps would find, and changes nothing.
@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import abandoned, drift, expiry, garbage, jobs, staging, sweeps, transforms
+from chalicelib.core import abandoned, drift, expiry, garbage, jobs, recounting, staging, sweeps, transforms
 from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageUnavailable
 
@@ -20,14 +20,19 @@ KEPT = 24 * 3600
 def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, Any]:
     """One round; gives a report with counts."""
     woken = 0 if dry_run else jobs.wake_stale()
-    share = seconds_left() / 5  # so that a backlog of one does not starve the others
+    share = seconds_left() / 6  # so that a backlog of one does not starve the others
     patience = Patience()
-    uploads = expiry.collect(lambda: seconds_left() - 4 * share, dry_run, patience)
-    deltas = abandoned.collect(lambda: seconds_left() - 3 * share, dry_run, patience)
-    collected = garbage.collect(lambda: seconds_left() - 2 * share, dry_run, patience)
-    storages = drift.run(lambda: seconds_left() - share, dry_run)
-    quarantine = sweeps.end_quarantines(seconds_left, dry_run, patience)
-    swept = sweeps.run(seconds_left, dry_run, patience)
+
+    def left_but(shares: int) -> Callable[[], float]:
+        return lambda: seconds_left() - shares * share
+
+    uploads = expiry.collect(left_but(5), dry_run, patience)
+    deltas = abandoned.collect(left_but(4), dry_run, patience)
+    collected = garbage.collect(left_but(3), dry_run, patience)
+    storages = drift.run(left_but(2), dry_run)
+    quarantine = sweeps.end_quarantines(left_but(1), dry_run, patience)
+    swept = sweeps.run(left_but(1), dry_run, patience)
+    counters = recounting.run(seconds_left, dry_run)
     return {
         "dry_run": dry_run,
         "jobs_woken": woken,
@@ -38,6 +43,7 @@ def run(seconds_left: Callable[[], float], dry_run: bool = False) -> dict[str, A
         "storages": storages.as_dict(),
         "copies_expired": 0 if dry_run else expire_copies(),
         "sweeps": {kind: report.as_dict() for kind, report in swept.items()},
+        "counters": counters.as_dict(),
     }
 
 

@@ -222,7 +222,7 @@ def _require_secrets_again(before: Connection, after: Connection, details: Mappi
 def _save(row: Storage, changed: Storage, unreferred: bool, is_default: bool | None) -> None:
     """Write what has changed, if the row has not meanwhile; raises ConditionFailed."""
     changed.revision, changed.updated_at = row.revision + 1, seam.iso(seam.now())
-    counted = ("buckets", "keys", "backups", "backup_bytes", "object_count", "total_size_bytes", "last_used_at")
+    counted = ("buckets", "keys", "backups", "backup_bytes", "object_count", "total_size_bytes", "miscounted", "last_used_at")
     before, after = row.attribute_values, changed.attribute_values
     actions = Storage.setting({field: after[field] for field in after if field not in counted and after[field] != before.get(field)})
     condition = Storage.revision == row.revision

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import buckets, folders, garbage, keeping, names, objects, sessions
+from chalicelib.core import buckets, folders, garbage, keeping, names, objects, rounds, sessions
 from chalicelib.core.garbage import LIFETIME, QUARANTINE
 from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageRemoved, StorageUnavailable
@@ -34,7 +34,6 @@ from chalicelib.tables.table import ConditionFailed, Transaction, TransactionFai
 
 MISSING, ORPHAN = "missing", "orphan"
 # Seconds.
-ROUND = 7 * 24 * 3600
 SLICE = 240
 SUSPECTED_FOR = 24 * 3600
 # A version is older than this before its bytes can be orphans: longer than garbage waits and an upload rests.
@@ -118,14 +117,9 @@ def _advance(
     report: Report,
     dry_run: bool,
 ) -> None:
-    """Go on with the round until it ends or time runs out. The next one begins a week after this one did."""
+    """Go on with the round until it ends or time runs out."""
     counted: Counter[str | None] = Counter(suspect.storage_id for suspect in known)
-    sweep = Sweep.read(Sweep.HOUR, kind) or Sweep(Sweep.HOUR, kind, began_at=0)
-    if sweep.position is None and not dry_run:
-        if sweep.began_at + ROUND > seam.timestamp():
-            return
-        sweep.began_at, sweep.examined = seam.timestamp(), 0
-    for batch in batches(sweep.position):
+    for batch in rounds.going_on(kind, batches, seconds_left, dry_run):
         report.examined += batch.examined
         report.found += len(batch.suspects)
         if not dry_run:
@@ -136,13 +130,7 @@ def _advance(
             for suspect in batch.suspects:
                 if suspect.storage_id is None or counted[suspect.storage_id] <= MAX_OF_A_TENANT:  # more says that the storage is another
                     _note(suspect)
-            sweep.examined, sweep.position = sweep.examined + batch.examined, batch.position
-            if batch.position is None:
-                sweep.total = sweep.examined
-            sweep.save()
         report.round_ended = batch.position is None
-        if seconds_left() <= 0:
-            return
 
 
 def _note(suspect: Suspect) -> None:

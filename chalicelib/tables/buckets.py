@@ -1,7 +1,8 @@
 """Buckets by tenant and name.
 
 `bucket_id` is new each time a name is taken, so a deleted and re-created bucket shares nothing with the one
-before. The counters are changed by the stream of the objects table alone: approximate, never a condition.
+before. The counters are moved by the stream of the objects table, and so approximate: never a condition. Once a week they are counted
+anew (`core/recounting.py`): `miscounted` says by how many objects and bytes they were too high then, and when that was.
 """
 
 from typing import ClassVar
@@ -36,6 +37,7 @@ class Bucket(Table):
     transform_presets = JSONAttribute(null=True)
     object_count = NumberAttribute(default=0)
     total_size_bytes = NumberAttribute(default=0)
+    miscounted = JSONAttribute(null=True)
     created_at = UnicodeAttribute()
     updated_at = UnicodeAttribute()
 

@@ -5,11 +5,12 @@ transaction; those rows are also where an owner's folders are found. `FolderCoun
 tenant's `FolderTree`, so that two moves which together would make a circle cannot both happen.
 
 `object_count`, `total_size_bytes`   of the files in it, moved by the stream of the objects table, so approximate
+`miscounted`                         as of buckets
 """
 
 from typing import ClassVar
 
-from chalicelib.tables.table import NumberAttribute, Table, UnicodeAttribute, table_name
+from chalicelib.tables.table import Item, JSONAttribute, NumberAttribute, Table, UnicodeAttribute, table_name
 
 
 class Folder(Table):
@@ -26,6 +27,7 @@ class Folder(Table):
     revision = NumberAttribute(default=1)
     object_count = NumberAttribute(default=0)
     total_size_bytes = NumberAttribute(default=0)
+    miscounted = JSONAttribute(null=True)
     created_at = UnicodeAttribute()
     updated_at = UnicodeAttribute()
 
@@ -70,6 +72,11 @@ class FolderTree(Table):
     revision = NumberAttribute(default=0)
 
     ITEM: ClassVar[str] = "tree"
+
+
+def is_folder(item: Item) -> bool:
+    """Whether an item of the table is a folder. Only the id has to be read of it."""
+    return str(item["folder_id"]["S"]) < Folder.ABOVE_IDS
 
 
 def names_of(owner_id: str | None) -> str:

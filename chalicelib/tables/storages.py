@@ -9,7 +9,7 @@ its id. A name that has to be unique is a row of its own (`StorageName`), writte
 `status`        `untested`, `healthy`, or `degraded`, with the `reason` in words
 `failures`      how often it did not answer since then, at most once a minute a process
 `buckets`, `keys`, `backups`   how many refer to it: changed in the transaction that makes or removes one
-`object_count`, `total_size_bytes`   of its buckets: moved by the stream of the objects table, so approximate
+`object_count`, `total_size_bytes`   of its buckets: moved by the stream of the objects table, so approximate; `miscounted` as of buckets
 """
 
 from typing import ClassVar
@@ -53,6 +53,7 @@ class Storage(Table):
     backup_bytes = NumberAttribute(default=0)
     object_count = NumberAttribute(default=0)
     total_size_bytes = NumberAttribute(default=0)
+    miscounted = JSONAttribute(null=True)
     last_used_at = UnicodeAttribute(null=True)
     credentials_changed_at = UnicodeAttribute()
     created_at = UnicodeAttribute()

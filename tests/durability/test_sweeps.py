@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib import providers, seam, workers
-from chalicelib.core import cleanup, garbage, sessions, sweeps
+from chalicelib.core import cleanup, garbage, rounds, sessions, sweeps
 from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageUnavailable
 from chalicelib.tables.garbage import Garbage, Quarantined, Suspect, Sweep
@@ -504,7 +504,7 @@ def test_rows_in_quarantine_count_among_what_would_go(
 ) -> None:
     look_often(clock)
     providers.internal().delete([key_of(service, tenant, "o008")])
-    monkeypatch.setattr(sweeps, "ROUND", 0)
+    monkeypatch.setattr(rounds, "EVERY", 0)
     report = look_often(clock)["missing"]
     assert report["stopped"] == f"2 of {MANY - 1} would be touched, more than 1%"
     assert service.get("b", "o008").status == 503

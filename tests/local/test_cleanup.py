@@ -15,6 +15,7 @@ REPORT = {
     "garbage": {"due": 5, "deleted": 4, "kept": 0, "left": {"key": "AccessDenied"}, "finished": True},
     "quarantine": {"held": 1, "restored": 0, "given_up": 0},
     "storages": {"due": 3, "probed": 2, "degraded": 1, "recovered": 0, "finished": False},
+    "counters": {"counted": 7, "wrong": 2, "mended": 1, "round_ended": True},
     "copies_expired": 4,
     "sweeps": {
         "missing": {
@@ -39,7 +40,7 @@ def cleanup(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_it_runs_beside_the_run_and_tells_what_it_did(live: Running) -> None:  # noqa: F811
     ended = cleanup("--data", str(live.data))
     assert (ended.returncode, ended.stderr) == (0, f"cleanup: {live.data} …\n")
-    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["uploads", "garbage", "quarantine", "missing", "orphan"]
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == ["uploads", "garbage", "quarantine", "missing", "orphan", "counters"]
 
 
 def test_a_dry_run_says_that_it_is_one(live: Running) -> None:  # noqa: F811
@@ -71,4 +72,5 @@ def test_a_report_tells_what_went_wrong() -> None:
     assert {"jobs        2 woken", "copies      4 of yesterday deleted", "storages    3 due, 2 tested, 1 degraded, 0 recovered"} <= set(
         lines
     )
+    assert "counters    7 counted anew, 2 wrong, 1 put right, the round is over" in lines
     assert lines[-1] == "time ran out; run it again to go on"

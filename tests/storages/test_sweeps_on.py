@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from chalicelib import providers, seam, workers
-from chalicelib.core import keeping, sweeps
+from chalicelib.core import keeping, recounting, sweeps
 from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.garbage import Garbage, Quarantined, Suspect
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.storages import Storage
 from chalicelib.tables.uploads import UploadSession
+from infra.stack import EmbeddedAWS
 from tests.conftest import Clock, Context, Tenant, run_job
-from tests.durability.conftest import purge
+from tests.durability.conftest import Stream, purge
 from tests.storages import test_buckets_on
 from tests.storages.conftest import AGAIN, Fields, created
 from tests.storages.test_buckets_on import CONFIGS, fields_of_server, make
@@ -321,6 +322,28 @@ def test_bytes_that_no_row_names_are_never_touched(tenant: Tenant, storage_id: s
     assert all(storage.stat(key) is not None for key in keys)
     assert providers.internal().stat(inner) is None  # there it would be one
     assert suspects(sweeps.ORPHAN) == []
+
+
+def test_the_counters_of_a_storage_are_those_of_its_buckets_in_the_end(
+    tenant: Tenant, storage_id: str, embedded: EmbeddedAWS, clock: Clock
+) -> None:
+    stream = Stream(embedded, tenant.tenant_id)
+    assert tenant.service.put("b", "three", b"bytes").status == 201
+    stream.deliver(stream.deliver())  # told twice, after three objects of which nothing was told
+
+    def counted() -> tuple[int, int]:
+        row = Storage.read(tenant.tenant_id, storage_id)
+        assert row is not None
+        return int(row.object_count), int(row.total_size_bytes)
+
+    assert counted() == (2, 10)
+    for _ in range(2):  # its buckets' counters are put right first
+        clock.advance(7 * DAY)
+        assert recounting.run(lambda: 100).round_ended
+        assert counted() == (2, 10)
+    clock.advance(7 * DAY)
+    recounting.run(lambda: 100)
+    assert counted() == (4, 20)
 
 
 def test_what_lies_there_is_not_even_listed_for_orphans(tenant: Tenant, storage_id: str) -> None:
