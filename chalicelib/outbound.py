@@ -1,4 +1,4 @@
-"""Requests to addresses that somebody else has chosen: key sets of tenants, endpoints of their storages.
+"""Requests to addresses that somebody else has chosen: key sets of tenants, endpoints of their storages, files to be imported.
 
 A name is resolved when a connection is made, every address that it has is judged, and the socket is connected to
 one of those very addresses: an answer of the name server that changes in between leads nowhere. Judged by the

@@ -24,6 +24,7 @@ USUAL_KINDS = ALL_KINDS[:6]
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 URLS = ("http://", "https://")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+MIN_SECRET = 32
 
 
 class SettingsError(Exception):
@@ -124,6 +125,8 @@ class Settings:
             raise SettingsError(f"STOWAGE_ENABLED_PROVIDERS names {unknown[0]!r}; use all, or some of: {', '.join(ALL_KINDS)}")
         if self.public_base_url and not self.public_base_url.startswith(URLS):
             raise SettingsError("STOWAGE_PUBLIC_BASE_URL is an absolute URL, such as https://img.example.com")
+        if self.auth_secret and len(self.auth_secret) < MIN_SECRET:
+            raise SettingsError(f"STOWAGE_AUTH_SECRET has at least {MIN_SECRET} characters; `openssl rand -base64 32` makes one")
         if not all(host and url.startswith(URLS) for host, url in self.overrides.items()):
             raise SettingsError("STOWAGE_ENDPOINT_OVERRIDES holds pairs such as s3.us-east-1.amazonaws.com=http://127.0.0.1:9000")
         if self.log_level not in LOG_LEVELS:

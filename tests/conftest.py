@@ -51,9 +51,77 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Embedde
             STOWAGE_EVENT_BUS=names["EventBusName"],
         )
         read_environment_again()
+        _running.append(Emptied(made))
         yield made
     finally:
+        _running.clear()
         made.stop()
+
+
+class Emptied:
+    """The embedded AWS, from which what tests have left goes now and then: every scan and sweep of a later one would meet it again."""
+
+    EVERY = 40  # tests
+
+    def __init__(self, aws: stack.EmbeddedAWS) -> None:
+        self._dynamodb, self._s3 = aws.client("dynamodb"), aws.client("s3")
+        self._buckets = [bucket["Name"] for bucket in self._s3.list_buckets()["Buckets"]]
+        self._tables = [self._definition(name) for name in self._dynamodb.list_tables()["TableNames"]]
+        self.tests = 0
+
+    def _definition(self, name: str) -> dict[str, Any]:
+        described = self._dynamodb.describe_table(TableName=name)["Table"]
+        wanted = ("TableName", "KeySchema", "AttributeDefinitions", "StreamSpecification")
+        kept = {part: described[part] for part in wanted if part in described} | {"BillingMode": "PAY_PER_REQUEST"}
+        of_index = ("IndexName", "KeySchema", "Projection")
+        indexes = [{part: index[part] for part in of_index} for index in described.get("GlobalSecondaryIndexes", ())]
+        return kept | ({"GlobalSecondaryIndexes": indexes} if indexes else {})
+
+    def empty(self) -> None:
+        self.tests = 0
+        for table in self._tables:
+            self._dynamodb.delete_table(TableName=table["TableName"])
+            self._dynamodb.create_table(**table)
+        for bucket in self._buckets:
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                self._delete(bucket, [listed["Key"] for listed in page.get("Contents", ())])
+        cache.forget_everything()
+
+    def _delete(self, bucket: str, keys: list[str]) -> None:
+        together = [{"Key": key} for key in keys if key.isprintable()]  # XML 1.0 has no others
+        if together:
+            self._s3.delete_objects(Bucket=bucket, Delete={"Objects": together, "Quiet": True})
+        for key in keys:
+            if not key.isprintable():
+                self._s3.delete_object(Bucket=bucket, Key=key)
+
+
+_running: list[Emptied] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_others() -> None:
+    """A module begins with empty tables, but for what its own fixtures put there."""
+    for made in _running:
+        made.empty()
+
+
+@pytest.fixture
+def emptied_afterwards() -> Iterator[None]:
+    """For tests that look through all that there is."""
+    yield
+    for made in _running:
+        made.empty()
+
+
+@pytest.fixture(autouse=True)
+def not_too_much(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Empties the tables after some tests of a module too, unless it has fixtures of its own there (`KEEPS_ROWS`)."""
+    yield
+    for made in _running:
+        made.tests += 1
+        if made.tests >= Emptied.EVERY and not getattr(request.module, "KEEPS_ROWS", False):
+            made.empty()
 
 
 def read_environment_again() -> None:

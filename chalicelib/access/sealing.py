@@ -26,6 +26,7 @@ NONCE_BYTES = 12
 KEY_BYTES = 32
 # Seconds. A key that was put into the parameter is known to every process after this long.
 READ_EVERY = 300
+LOOK_AGAIN_EVERY = 10
 IN_FILE = "file:"
 
 
@@ -58,6 +59,13 @@ def master_keys() -> tuple[MasterKey, ...]:
 
 def forget_master_keys() -> None:
     """Have this process read them again now."""
+    _read_master_keys.cache_clear()
+    _look_again.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _look_again(_: int) -> None:
+    """Have them read again, once in a while: what is to be unsealed may come from anybody, and name any key."""
     _read_master_keys.cache_clear()
 
 
@@ -106,7 +114,7 @@ def unseal(sealed: str, record: str) -> str:
     sealed_under, _, payload = sealed.partition(".")
     key = _known(sealed_under)
     if key is None:  # sealed since this process has read the parameter
-        forget_master_keys()
+        _look_again(int(seam.timestamp() // LOOK_AGAIN_EVERY))
         key = _known(sealed_under)
     if key is None:
         known = ", ".join(key.key_id for key in master_keys())

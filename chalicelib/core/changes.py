@@ -40,8 +40,7 @@ def consume(records: Iterable[Record]) -> None:
     """Do everything that a batch of stream records calls for; raises when it must be delivered again."""
     changes = [change for record in records if (change := _change(record))]
     garbage.file_all([entry for change in changes if (entry := _superseded(change))])
-    for change in changes:
-        publishing.withdraw(change.before, change.after)
+    publishing.withdraw([(change.before, change.after) for change in changes])
     events.publish([event for change in changes if (event := _event(change))])
     _count(changes)
 
@@ -68,7 +67,7 @@ def _event(change: Change) -> Event | None:
     kind = "object.created" if change.before is None else "object.removed" if change.after is None else "object.updated"
     detail = {
         "event_id": f"{row.version}.{int(row.revision)}.{kind}",
-        "tenant_id": row.partition.partition("#")[0],
+        "tenant_id": row.tenant_id,
         "bucket": row.bucket,
         "name": row.name,
         "id": row.id,
@@ -97,11 +96,10 @@ def _count(changes: list[Change]) -> None:
             if row is None:
                 continue
             counted = [buckets[row.partition, row.bucket]]
-            tenant_id = row.partition.partition("#")[0]
             if row.storage_id is not None:
-                counted.append(storages[tenant_id, row.storage_id])
+                counted.append(storages[row.tenant_id, row.storage_id])
             if row.folder_id is not None:
-                counted.append(folders[tenant_id, row.folder_id])
+                counted.append(folders[row.tenant_id, row.folder_id])
             for each in counted:
                 each.objects += sign
                 each.size += sign * int(row.size)

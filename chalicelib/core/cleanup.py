@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from chalicelib import providers, seam
-from chalicelib.core import abandoned, drift, expiry, garbage, jobs, recounting, staging, sweeps, transforms
+from chalicelib.core import abandoned, drift, expiry, garbage, jobs, publishing, recounting, staging, sweeps, transforms
 from chalicelib.core.patience import Patience
 from chalicelib.errors import StorageUnavailable
 
@@ -53,7 +53,7 @@ def expire_copies() -> int:
     if not isinstance(storage, providers.Expirer):
         return 0
     with suppress(StorageUnavailable):  # the next hour finds them too
-        return sum(storage.expire(folder, seam.timestamp() - KEPT) for folder in (transforms.FOLDER, staging.FOLDER))
+        return sum(storage.expire(folder, seam.timestamp() - KEPT) for folder in (transforms.FOLDER, publishing.FOLDER, staging.FOLDER))
     return 0
 
 

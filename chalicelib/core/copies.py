@@ -30,6 +30,8 @@ MAX_PARTS = 1000
 CARRIED_BYTES = 16 << 20
 MAX_CARRIED_BYTES = 64 << 20
 MAX_CARRIED_PARTS = 5000
+# A copy, as a file, is nobody's to see yet, whatever it is a copy of or replaces.
+COPIED = Filing(PRIVATE, keeps_metadata=False)
 
 
 def move(principal: Principal, bucket_name: str, source: str, to_bucket: str, target: str, upsert: bool) -> StoredObject | Job:
@@ -67,10 +69,10 @@ def _transfer(
     with garbage.filed_on_failure(row):
         _copy_bytes(keeping.holding(row), found, row)
         if is_move:
-            _land(principal, into, row, upsert, found, None)
+            _land(principal, into, row, upsert, found, True, None)
         else:
             hashing = checksums.job_for(principal, row)
-            objects.flip(principal, into, row, current, upsert, checksums.beside(hashing))
+            objects.flip(principal, into, row, current, upsert, checksums.beside(hashing), COPIED)
             _wake(hashing)
     return row
 
@@ -102,26 +104,26 @@ def _copy_bytes(provider: Provider, found: StoredObject, row: StoredObject) -> N
         provider.put(row.physical_key, provider.read(found.physical_key, 0, int(found.size)), found.content_type)
 
 
-def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, moved: StoredObject | None, job: Job | None) -> None:
+def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, found: StoredObject, is_move: bool, job: Job | None) -> None:
     """Write the row, and in the same transaction remove the source of a move and end the job."""
     fresh, hashing = StoredObject(**row.attribute_values), checksums.job_for(principal, row)
     for _ in tries(objects.crowded(row.name), objects.WRITE_TRIES):
         current = StoredObject.read(row.partition, row.name)
-        if moved is None:
-            objects.permit_upload(principal, into, fresh, current, upsert)
-            objects.succeed(row, current, fresh)
-        else:
-            moved = _still_there(principal, moved)
-            content.check_allowed(into, moved.content_type, b"")
-            row.content_type, row.user_metadata = moved.content_type, moved.user_metadata
+        if is_move:
+            found = _still_there(principal, found)
+            content.check_allowed(into, found.content_type, b"")
+            row.content_type, row.user_metadata = found.content_type, found.user_metadata
             objects.permit_replacement(principal, into, row, current, upsert)
             row.revision, row.tokens_not_before = (current.revision if current else 0) + 1, seam.iso(seam.now())
-            filing.place(row, current, Filing(moved.acl or PRIVATE))  # what was not public does not become so by what it replaces
+            filing.place(row, current, Filing(found.acl or PRIVATE))  # what was not public does not become so by what it replaces
+        else:
+            objects.permit_upload(principal, into, fresh, current, upsert)
+            objects.succeed(row, current, fresh, COPIED)
         try:
             with Transaction() as transaction:
                 transaction.put(row, objects.unchanged(current))
-                if moved is not None:
-                    transaction.remove(moved, objects.unchanged(moved))
+                if is_move:
+                    transaction.remove(found, objects.unchanged(found))
                 if hashing is not None:
                     transaction.put(hashing)
                 if job is not None:
@@ -198,7 +200,7 @@ def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step
         into = buckets.get(principal.tenant_id, job.task["bucket"])
         if into.partition != row.partition:
             raise bucket_not_found(into.name)
-        _land(principal, into, row, job.task["upsert"], found if job.task["move"] else None, job)
+        _land(principal, into, row, job.task["upsert"], found, job.task["move"], job)
     return Step(dict(job.checkpoint), size, size, finished=True)
 
 

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from chalicelib import outbound, seam
 from chalicelib.access.permissions import Operation
 from chalicelib.access.principals import Principal
+from chalicelib.access.sealing import seal, unseal
 from chalicelib.core import content, files, filing, jobs, limits, names, objects, sessions, uploads
-from chalicelib.core.filing import LEFT, Filing
+from chalicelib.core.filing import UNCHANGED, Filing
 from chalicelib.core.jobs import JobFailed, Step
 from chalicelib.core.sessions import Wanted
 from chalicelib.errors import ImportFailed, InvalidName, InvalidRequest, StowageError, TooLarge
@@ -40,16 +41,16 @@ PIECE = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What is to be fetched, and what it becomes. None of `key` or `content_type`: what the URL, or its server, says.
+    """What is to be fetched, and what it becomes. No `key` or `content_type`: what the URL, or its server, says.
 
     Without `upsert` an existing file is kept.
     """
 
     url: str
-    key: str | None = None
+    key: str = ""
     content_type: str | None = None
     upsert: bool = True
-    filing: Filing = LEFT
+    filing: Filing = UNCHANGED
 
 
 class _TooSlow(Exception):
@@ -69,16 +70,28 @@ def begin(principal: Principal, wanted: Import) -> StoredObject | Job:
     outbound.check_url(wanted.url, "url")
     if wanted.content_type:
         content.check_type(wanted.content_type)
-    key = names.check_name_in(FILES, wanted.key or _key_of(wanted.url))
+    wanted = replace(wanted, key=names.check_name_in(FILES, wanted.key or _key_of(wanted.url)))
     filing.check(principal, wanted.filing)
-    _permit(principal, key, wanted.upsert)
+    _permit(principal, wanted.key, wanted.upsert)
     limits.take(principal.tenant_id, "imports", settings().imports_per_minute)
     try:
-        return uploads.result(_fetch(principal, wanted, key, AT_ONCE))
+        return uploads.result(_fetch(principal, wanted, AT_ONCE))
     except _TooSlow as slow:
         limits.take(principal.tenant_id, "slow imports", SLOW_PER_MINUTE)
-        task = {"url": wanted.url, "key": key, "content_type": wanted.content_type or slow.content_type, "upsert": wanted.upsert}
-        return jobs.start(JOB, principal, task | {"acl": wanted.filing.acl, "folder_id": wanted.filing.folder_id})
+        task = {
+            "url": seal(wanted.url, _record_of(principal.tenant_id)),
+            "key": wanted.key,
+            "content_type": wanted.content_type or slow.content_type,
+            "upsert": wanted.upsert,
+            "acl": wanted.filing.acl,
+            "folder_id": wanted.filing.folder_id,
+        }
+        return jobs.start(JOB, principal, task)
+
+
+def _record_of(tenant_id: str) -> str:
+    """What a URL is sealed for while a job is to ask it: it may have been signed."""
+    return f"imports/{tenant_id}/url"
 
 
 def _permit(principal: Principal, key: str, upsert: bool) -> None:
@@ -116,23 +129,23 @@ def _too_large() -> TooLarge:
     return TooLarge(f"at most {MAX_BYTES} bytes are fetched from a URL, and these are more", limit=MAX_BYTES)
 
 
-def _told(wanted: Import, key: str, response: outbound.Response) -> Wanted:
+def _told(wanted: Import, response: outbound.Response) -> Wanted:
     """What the file is to be, as far as it is known before its bytes are."""
     declared = wanted.content_type or response.content_type
     try:
-        content_type = content.declared_type(declared, key)
+        content_type = content.declared_type(declared, wanted.key)
     except InvalidRequest:  # the server says something, but no media type
-        content_type = content.declared_type("", key)
-    return Wanted(FILES, key, content_type, upsert=wanted.upsert, filing=wanted.filing)
+        content_type = content.declared_type("", wanted.key)
+    return Wanted(FILES, wanted.key, content_type, upsert=wanted.upsert, filing=wanted.filing)
 
 
-def _fetch(principal: Principal, wanted: Import, key: str, seconds: float, begun: UploadSession | None = None) -> UploadSession:
+def _fetch(principal: Principal, wanted: Import, seconds: float, begun: UploadSession | None = None) -> UploadSession:
     """Fetch and store; gives the upload that it became. One that fails, and that `begun` is not, is given up at once."""
     session, offset, told, is_declared = begun, 0, None, False
     upload_id = seam.new_version() if begun is None else str(begun.upload_id)
     try:
         with _asking(wanted.url, seconds) as response:
-            told, is_declared = _told(wanted, key, response), bool(response.content_type)
+            told, is_declared = _told(wanted, response), bool(response.content_type)
             for piece, is_last in _with_their_end(response.pieces(PIECE)):
                 if offset + len(piece) > MAX_BYTES:
                     raise _too_large()
@@ -149,8 +162,8 @@ def _fetch(principal: Principal, wanted: Import, key: str, seconds: float, begun
         if isinstance(error, _TooSlow) and told is not None and is_declared:
             error.content_type = told.content_type
         raise
-    if session is None:  # there is always a piece
-        raise ImportFailed("the URL cannot be fetched")
+    if session is None:
+        raise AssertionError("there is always a piece")
     return session
 
 
@@ -172,8 +185,8 @@ def _give_up(principal: Principal, upload_id: str) -> None:
 def step(job: Job) -> Step:
     """Begin an upload, of the type that the URL's server says, or fetch into it. An upload that was cut off is begun anew."""
     principal, task = Principal.restored(job.task["principal"]), job.task
-    chosen = Filing(task["acl"], task["folder_id"])
-    wanted = Import(task["url"], task["key"], task["content_type"], task["upsert"], chosen)
+    chosen = filing.standing(job.tenant_id, Filing(task["acl"], task["folder_id"]))
+    wanted = Import(unseal(task["url"], _record_of(job.tenant_id)), task["key"], task["content_type"], task["upsert"], chosen)
     try:
         with jobs.refused_for_good():
             begun = sessions.stored(job.checkpoint["upload_id"]) if "upload_id" in job.checkpoint else None
@@ -183,8 +196,10 @@ def step(job: Job) -> Step:
                 attempts = int(job.checkpoint.get("attempts", 0)) + 1
                 if attempts > MAX_ATTEMPTS:
                     raise JobFailed("it failed repeatedly; the log has the cause")
-                return Step({"upload_id": _begin_anew(principal, wanted, begun), "attempts": attempts}, 0)
-            done = _fetch(principal, wanted, task["key"], WHOLE, begun)
+                began = seam.timestamp()
+                upload_id = _begin_anew(principal, wanted, begun)
+                return Step({"upload_id": upload_id, "attempts": attempts, "seconds": seam.timestamp() - began}, 0)
+            done = _fetch(principal, wanted, WHOLE - job.checkpoint["seconds"], begun)
             return Step(dict(job.checkpoint), int(done.total), int(done.total), finished=True)
     except _TooSlow as error:
         raise JobFailed(f"the URL takes longer than {WHOLE:.0f} seconds") from error
@@ -193,12 +208,11 @@ def step(job: Job) -> Step:
 def _begin_anew(principal: Principal, wanted: Import, cut_off: UploadSession | None) -> str:
     if cut_off is not None:
         _give_up(principal, cut_off.upload_id)
-    key = str(wanted.key)
     if wanted.content_type is not None:
-        told = Wanted(FILES, key, wanted.content_type, upsert=wanted.upsert, filing=wanted.filing)
+        told = Wanted(FILES, wanted.key, wanted.content_type, upsert=wanted.upsert, filing=wanted.filing)
     else:
         with _asking(wanted.url, WHOLE) as response:
-            told = _told(wanted, key, response)
+            told = _told(wanted, response)
     return str(uploads.begin(principal, sessions.OBJECT, told).upload_id)
 
 

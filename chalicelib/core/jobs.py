@@ -99,9 +99,12 @@ def restart(job: Job, ended: Job | None) -> None:
     if ended is not None:
         condition = Job.pending.does_not_exist() & (Job.fence == ended.fence)
         job.fence = ended.fence
-    with suppress(ConditionFailed):
+    try:
         job.put(condition)
-        wake(job.job_id)
+    except ConditionFailed as failed:
+        if failed.row is None or failed.row.pending is None:
+            return
+    wake(job.job_id)  # also one that stood there: who stored it may have died before this
 
 
 def get(principal: Principal, job_id: str) -> Job:

@@ -24,7 +24,10 @@ def begin(principal: Principal) -> tuple[str, int]:
         raise Unauthorized("a session is begun with a user's token; send it as `Authorization: Bearer …`")
     if principal.role is not Role.USER:
         raise Forbidden("a session is a user's; begin it with a user's token, not with a key")
-    cookie, expires = seam.new_token(), min(int(principal.claims["exp"]), int(seam.timestamp()) + LONGEST)
+    now = int(seam.timestamp())
+    cookie, expires = seam.new_token(), min(int(principal.claims["exp"]), now + LONGEST)
+    if expires <= now:  # clocks may differ by some seconds, for which a token is taken, but nothing is begun with it
+        raise Unauthorized("the token has expired; sign in again")
     claims = {name: principal.claims[name] for name in CLAIMS if name in principal.claims}
     row = Session(session_hash(cookie), claims=claims | {"exp": expires}, of_tenant=principal.tenant_id, expires_at=expires)
     with suppress(ConditionFailed):  # nobody else has this hash: it was put before an answer was lost

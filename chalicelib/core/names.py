@@ -26,7 +26,7 @@ MAX_BUCKET_CHARACTERS = 100
 MAX_TITLE_CHARACTERS = 255
 # A static route lies beside `/storage/object/{bucket}`, and API Gateway prefers it (tests hold the two together).
 RESERVED_BUCKETS = frozenset({"move", "copy"})
-# The same of files: beside `/api/storage/{key}` lie these, and below the first two what no file may pass for.
+# Static routes beside `/api/storage/{key}`; the folders are those of physical keys and of signed URLs, for which no file may be taken.
 RESERVED_FOLDERS = ("tenants/", "_sign/")
 RESERVED_KEYS = frozenset({"_sign", "folder-counts", "from-url"})
 
@@ -68,7 +68,7 @@ def check_name_in(bucket: str, name: str) -> str:
         for folder in RESERVED_FOLDERS:
             if name.startswith(folder):
                 raise InvalidName(f"the key of a file does not start with '{folder}'")
-        if name in RESERVED_KEYS:
+        if name.rstrip("/") in RESERVED_KEYS:  # as it is where an end of slashes counts for nothing
             raise InvalidName(f"'{name}' is a word of the API and cannot be the key of a file")
     return name
 

@@ -66,7 +66,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Files by folder, and those in none. `complete`: whether they all were counted."""
+    """Files by folder, and those in none. `complete`: whether they all were counted; if not, those in none may be in a folder."""
 
     in_folders: dict[str, int]
     in_none: int
@@ -106,9 +106,13 @@ def _total(bucket: Bucket, readable: Grant, wanted: Wanted) -> int | None:
     if not readable.everything or wanted.passes_over or wanted.folder_id == ROOT:
         return None
     if wanted.folder_id is None:
-        return int(buckets.get(bucket.tenant_id, FILES).object_count)
+        return _counted(buckets.get(bucket.tenant_id, FILES))
     folder = Folder.read(bucket.tenant_id, wanted.folder_id)
-    return int(folder.object_count) if folder else 0
+    return _counted(folder) if folder else 0
+
+
+def _counted(row: Bucket | Folder) -> int:
+    return max(0, int(row.object_count))  # what leaves may be told of before what came
 
 
 # ---- where rows are read -------------------------------------------------------------------------------
@@ -283,9 +287,10 @@ def counts(principal: Principal) -> Counts:
     """
     bucket, readable = _readable(principal)
     if readable.everything:
-        in_folders = {folder.folder_id: max(0, int(folder.object_count)) for folder in folders.all_of(principal.tenant_id)}
-        total = max(0, int(buckets.get(principal.tenant_id, FILES).object_count))
-        return Counts(in_folders, max(0, total - sum(in_folders.values())), total, complete=True)
+        some, more = folders.stored(principal.tenant_id, "", MAX_COUNTED)
+        in_folders = {folder.folder_id: _counted(folder) for folder in some}
+        total = _counted(buckets.get(principal.tenant_id, FILES))
+        return Counts(in_folders, max(0, total - sum(in_folders.values())), total, complete=more is None)
     counted: Counter[str] = Counter()
     complete, deadline = True, seam.timestamp() + MAX_SECONDS
     for number, item in enumerate(_all(bucket, readable)):

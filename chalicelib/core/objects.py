@@ -28,7 +28,7 @@ from chalicelib.access.permissions import (
 )
 from chalicelib.access.principals import Principal, Role
 from chalicelib.core import buckets, content, filing, garbage, keeping, names
-from chalicelib.core.filing import LEFT, Filing
+from chalicelib.core.filing import UNCHANGED, Filing
 from chalicelib.errors import BucketNotFound, InvalidRequest, ObjectExists, ObjectNotFound, StowageError, TokenUsed, TooLarge, Unavailable
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import Bucket
@@ -48,7 +48,7 @@ class Upload:
     content_type: str
     user_metadata: str | None = None
     upsert: bool = True
-    filing: Filing = LEFT
+    filing: Filing = UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def flip(
     current: StoredObject | None,
     upsert: bool,
     companion: Companion | None = None,
-    chosen: Filing = LEFT,
+    chosen: Filing = UNCHANGED,
 ) -> bool:
     """Make `row` the object of its name, in place of `current`; gives whether it is new.
 
@@ -418,7 +418,7 @@ def new_row(
     ).owned_by(principal.uid)
 
 
-def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject, chosen: Filing = LEFT) -> None:
+def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject, chosen: Filing = UNCHANGED) -> None:
     """Give `row` what an object keeps when its bytes are replaced (identity, owner, birth, revoked tokens), else what `fresh` has.
 
     What was `chosen` for a file, it has in any case; and it keeps its metadata where none comes with the bytes.
@@ -429,7 +429,7 @@ def succeed(row: StoredObject, current: StoredObject | None, fresh: StoredObject
     row.tokens_not_before = current.tokens_not_before if current else seam.iso(seam.now())
     row.id, row.created_at = kept.id, kept.created_at
     row.owned_by(kept.owner_id)
-    filing.keep(row, current, fresh.user_metadata)
+    filing.keep(row, current, fresh.user_metadata, chosen)
     filing.place(row, current, chosen)
 
 

@@ -2,12 +2,15 @@
 
     public/{bucket_id}/{version}/{options}     in the internal storage; the origin shows what lies below `public/`, and nothing else
 
-What lies there is of a version that is the object of a public file. When it no longer is, because the file was overwritten, deleted or
-made private, the stream of the objects table has a job remove it, and look once more when no request can be under way that took it for
-public. A lifecycle rule removes what is a day old, whatever becomes of the job.
+What lies there is of a version that is the object of a public file. Before any is made, a row marks the version (`Published`), and the
+file is looked at once more. When it is overwritten, deleted or made private, the stream of the objects table finds the mark and has a job
+remove what lies there, and look again when no request can be under way that took it for public. A lifecycle rule removes what is a day
+old, whatever becomes of the job; a mark stays longer.
 """
 
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 
 from chalicelib import providers, seam
@@ -15,17 +18,21 @@ from chalicelib.access.principals import Principal, Role
 from chalicelib.core import garbage, jobs
 from chalicelib.core.buckets import REQUESTS_END_WITHIN
 from chalicelib.core.jobs import Step
-from chalicelib.errors import StorageUnavailable
+from chalicelib.errors import ObjectNotFound, StorageUnavailable
 from chalicelib.observability import logger
 from chalicelib.settings import settings
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import PUBLIC, StoredObject
+from chalicelib.tables.table import ConditionFailed, read_together
+from chalicelib.tables.transforms import Published
 
 JOB = "files.unpublish"
 FOLDER = "public/"
 REMOVED_AT_ONCE = 500
 # Seconds, after a storage that does not delete.
 AGAIN_AFTER = 300
+DAY = 24 * 3600
+MARKED = 3 * DAY
 _JOBS = uuid.UUID("a2c0e9b4-53c5-4f0e-9e5b-0f1ce5a3d3c6")
 
 
@@ -44,15 +51,36 @@ def url_of(key: str) -> str:
     return f"{settings().public_base_url.rstrip('/')}/{key.removeprefix(FOLDER)}"
 
 
-def withdraw(before: StoredObject | None, after: StoredObject | None) -> None:
-    """Have what was published of a row removed, if it is not to be seen any more. The same change, told again, is one job."""
-    if before is None or before.acl != PUBLIC or not settings().public_base_url:
-        return
-    if after is not None and after.acl == PUBLIC and after.version == before.version:
-        return
-    principal = Principal(Role.SERVICE, before.partition.partition("#")[0])
-    job = jobs.new(JOB, principal, {"row": before.attribute_values, "withdrawn_at": seam.timestamp()})
-    job.job_id = str(uuid.uuid5(_JOBS, f"{before.version}.{int(before.revision)}"))
+def announce(row: StoredObject) -> None:
+    """Tell, before anything is published of a row, that there will be; raises ObjectNotFound if it is not to be seen any more.
+
+    A change that comes after this finds the mark; one that has come is found here.
+    """
+    until = int(seam.timestamp()) + MARKED
+    with suppress(ConditionFailed):  # marked for long enough
+        Published(folder_of(row), expires_at=until).put(Published.folder.does_not_exist() | (Published.expires_at < until - DAY))
+    if not _shows(StoredObject.read(row.partition, row.name), row):
+        raise ObjectNotFound(f"there is no object {row.name}")
+
+
+def withdraw(changes: Sequence[tuple[StoredObject | None, StoredObject | None]]) -> None:
+    """Have what was published of rows removed that are not to be seen any more. The same change, told again, is one job."""
+    ended = [before for before, after in changes if before is not None and before.acl == PUBLIC and not _shows(after, before)]
+    folders = sorted({folder_of(row) for row in ended})
+    marked = {mark.folder for mark in read_together(*((Published, folder, None) for folder in folders)) if mark is not None}
+    for row in ended:
+        if folder_of(row) in marked:
+            _start(row)
+
+
+def _shows(row: StoredObject | None, version: StoredObject) -> bool:
+    return row is not None and row.acl == PUBLIC and row.version == version.version
+
+
+def _start(row: StoredObject) -> None:
+    principal = Principal(Role.SERVICE, row.tenant_id)
+    job = jobs.new(JOB, principal, {"row": row.attribute_values, "withdrawn_at": seam.timestamp()})
+    job.job_id = str(uuid.uuid5(_JOBS, f"{row.version}.{int(row.revision)}"))
     jobs.restart(job, None)
 
 
@@ -81,4 +109,4 @@ def _is_public_again(row: StoredObject) -> bool:
     """Whether a version is the object of a public file, which was moved, or turned public again."""
     named = garbage.namer(row.partition, row.name, row.version, row.physical_key)
     current = StoredObject.read(named.partition, named.name) if named else None  # one in quarantine is not to be seen
-    return current is not None and current.version == row.version and current.acl == PUBLIC
+    return _shows(current, row)

@@ -18,7 +18,7 @@ from chalicelib import seam
 from chalicelib.access.permissions import require_credential
 from chalicelib.access.principals import Principal
 from chalicelib.core import names
-from chalicelib.core.filing import LEFT, Filing
+from chalicelib.core.filing import UNCHANGED, Filing
 from chalicelib.errors import (
     Forbidden,
     InvalidRequest,
@@ -61,7 +61,7 @@ class Wanted:
     total: int | None = None
     label: str | None = None
     concatenation: str | None = None
-    filing: Filing = LEFT
+    filing: Filing = UNCHANGED
 
 
 def new(principal: Principal, kind: str, wanted: Wanted, upload_id: str, row: StoredObject) -> UploadSession:

@@ -65,7 +65,7 @@ def _begin(row: StoredObject, job_id: str, ended: Job | None) -> None:
     """Start the job that copies an object; its id follows from the version, so there is one."""
     if keeping.holding(row).stat(row.physical_key) is None:
         raise BytesMissing("the stored object is missing")
-    job = jobs.new(JOB, Principal(Role.SERVICE, row.partition.partition("#")[0]), {"row": row.attribute_values})
+    job = jobs.new(JOB, Principal(Role.SERVICE, row.tenant_id), {"row": row.attribute_values})
     job.job_id = job_id
     jobs.restart(job, ended)
 

@@ -183,23 +183,23 @@ def _lost(rows: Sequence[StoredObject], patience: Patience) -> list[StoredObject
 
 
 def _lost_on(provider: Provider, rows: Sequence[StoredObject]) -> list[StoredObject]:
-    folders: dict[str, list[StoredObject]] = defaultdict(list)
+    by_container: dict[str, list[StoredObject]] = defaultdict(list)
     for row in rows:
-        folders[names.container(row.partition.partition("#")[0], row.bucket)].append(row)
+        by_container[names.container(row.tenant_id, row.bucket)].append(row)
     present: set[str] = set()
-    for folder, inside in folders.items():
+    for container, inside in by_container.items():
         if len(inside) >= LISTED_FROM:
-            present |= _listed(provider, folder, [row.physical_key for row in inside])
+            present |= _listed(provider, container, [row.physical_key for row in inside])
     # A listing proves that bytes are there; that they are not, only a look at the key itself does.
     return [row for row in rows if row.physical_key not in present and provider.stat(row.physical_key) is None]
 
 
-def _listed(provider: Provider, folder: str, keys: Sequence[str]) -> set[str]:
+def _listed(provider: Provider, container: str, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that a listing shows which is not much longer than they are."""
     wanted, last = set(keys), max(keys, key=str.encode)
     first = min(keys, key=str.encode)
     found: set[str] = set()
-    for number, listed in enumerate(provider.list(folder, first[:-1])):
+    for number, listed in enumerate(provider.list(container, first[:-1])):
         if number > 3 * len(keys) or listed.key.encode() > last.encode():
             break
         if listed.key in wanted:
@@ -377,7 +377,7 @@ def _end_quarantine(hidden: Quarantined, patience: Patience) -> str:
 
 def _restore(row: StoredObject, hidden: Quarantined) -> bool:
     """Return a row and end its quarantine, in one transaction: a row that was moved on is not brought back twice."""
-    bucket = Bucket.read(row.partition.partition("#")[0], row.bucket)
+    bucket = Bucket.read(row.tenant_id, row.bucket)
     if bucket is None or bucket.partition != row.partition:
         return False
     row.revision += 1

@@ -2,11 +2,11 @@
 
     transforms/{bucket_id}/{version}/{options}     a result, in the internal storage
 
-A version names bytes that never change, so a result is never wrong, only forgotten: after the hour (a setting) it is made
-anew, after a day the storage drops it. Found there, it costs one look. Those of public files lie where anybody
-may fetch them (`core/publishing.py`). Otherwise one request claims it by a row
-(`tables/transforms.py`) and has the image function make it; the others wait for what becomes of that row. Killed after its claim,
-a request leaves a row that anyone may take over once the claim is past; what the function makes meanwhile is kept all the same.
+Those of public files lie where anybody may fetch them (`core/publishing.py`). A version names bytes that never change, so a
+result is never wrong, only forgotten: after the hour (a setting) it is made anew, after a day the storage drops it. Found
+there, it costs one look. Otherwise one request claims it by a row (`tables/transforms.py`) and has the image function make it;
+the others wait for what becomes of that row. Killed after its claim, a request leaves a row that anyone may take over once the
+claim is past; what the function makes meanwhile is kept all the same.
 """
 
 import base64
@@ -38,7 +38,7 @@ from chalicelib.images import options as asked
 from chalicelib.images.options import PARAMETERS, PRESET, Options
 from chalicelib.observability import count, logger
 from chalicelib.settings import settings
-from chalicelib.tables.buckets import FILES, Bucket
+from chalicelib.tables.buckets import Bucket
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import ConditionFailed
 from chalicelib.tables.transforms import Transform
@@ -87,18 +87,24 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A transform that a request may have. `varies`: by the Accept header too; `lasting`: the same options mean it for ever."""
+    """A transform that a request may have.
+
+    `varies`: by the Accept header too; `lasting`: its URL means it for ever; `is_open`: whoever may see the image may have it.
+    """
 
     options: Options
     varies: bool
     lasting: bool
+    is_open: bool
 
 
-def wanted(found: Found, query: Mapping[str, str], accept: str, signed: Signed | None = None, trusted: bool = False) -> Wanted | None:
+def wanted(
+    found: Found, query: Mapping[str, str], accept: str, signed: Signed | None = None, trusted: bool = False, is_file: bool = False
+) -> Wanted | None:
     """The transform that a request of an object asks for and may have; None: its bytes as they are.
 
-    `trusted` callers are not held to the bucket's mode. What is no image, and SVG, is given as it is whatever the query asks; of files
-    it is refused.
+    `trusted` callers are not held to the bucket's mode. What is no image, and SVG, is given as it is whatever the query asks; `is_file`,
+    asked for as a file, it is refused, and so is `format=auto` (seed 003 "Image transform").
     Raises InvalidRequest, Forbidden, and UnprocessableImage for a URL that was signed for a transform of what is none any more.
     """
     given = {name: query[name] for name in sorted(PARAMETERS & query.keys())}
@@ -110,19 +116,21 @@ def wanted(found: Found, query: Mapping[str, str], accept: str, signed: Signed |
         given, trusted = dict(signed.given), signed.trusted
     elif not given:
         return None
-    elif found.bucket.name == FILES:
+    elif is_file:
         _check_strictly(found.row, given)
     elif not _is_picture(found.row):
         return None
-    if not trusted:
-        _check_mode(found.bucket, given)
+    refusal = _refusal(found.bucket, given)
+    if refusal is not None and not trusted:
+        raise refusal
     meant = _of_preset(found.bucket, given)
     options = asked.parse(meant, accept)
-    return Wanted(options, asked.is_automatic(meant), PRESET not in given) if options else None
+    # Seed 003 has a file's picture kept for good: a page that overwrites the file says `version` too.
+    lasting = PRESET not in given and (is_file or "version" in query)
+    return Wanted(options, asked.is_automatic(meant), lasting, refusal is None) if options else None
 
 
 def _check_strictly(row: StoredObject, given: Mapping[str, str]) -> None:
-    """Refuse what a seed of files refuses and other objects do not (seed 003 "Image transform")."""
     if not _is_picture(row):
         raise UnprocessableImage(f"file {row.name} is no image that can be transformed")
     if asked.is_automatic(given):
@@ -134,11 +142,13 @@ def _is_picture(row: StoredObject) -> bool:
     return essence.startswith("image/") and essence != "image/svg+xml"
 
 
-def _check_mode(bucket: Bucket, given: Mapping[str, str]) -> None:
+def _refusal(bucket: Bucket, given: Mapping[str, str]) -> Forbidden | None:
+    """Why the bucket's mode refuses a transform, if it does."""
     if bucket.transforms == SIGNED:
-        raise Forbidden(f"bucket {bucket.name} gives only transforms that a URL signed with the service key names (`transform`)")
+        return Forbidden(f"bucket {bucket.name} gives only transforms that a URL signed with the service key names (`transform`)")
     if bucket.transforms == PRESETS and PRESET not in given:
-        raise Forbidden(f"bucket {bucket.name} gives only its presets: {_names(bucket)}")
+        return Forbidden(f"bucket {bucket.name} gives only its presets: {_names(bucket)}")
+    return None
 
 
 def _of_preset(bucket: Bucket, given: Mapping[str, str]) -> Mapping[str, str]:
@@ -176,25 +186,28 @@ def etag(row: StoredObject, options: Options) -> str:
 # ---- making it ---------------------------------------------------------------------------------------------
 def picture(found: Found, options: Options) -> Picture:
     """The transformed image; raises UnprocessableImage, Throttled, Unavailable, BytesMissing, StorageUnavailable."""
+    return _picture(found, options, f"{FOLDER}{found.bucket.bucket_id}/{found.row.version}/", settings().max_body)
+
+
+def published(found: Found, options: Options) -> str:
+    """Where anybody may fetch the transformed image of a public file; raises what `picture` does, ObjectNotFound if it is none any more."""
+    return publishing.url_of(_picture(found, options, publishing.folder_of(found.row), SIGNATURE_BYTES).key)
+
+
+def _picture(found: Found, options: Options, folder: str, most: int) -> Picture:
+    """A transformed image in a folder, with its bytes if they were found there and are at most so many."""
     limit = settings().max_transform_size
     if found.row.size > limit:
         raise UnprocessableImage(f"images of at most {limit} bytes are transformed, and this has {int(found.row.size)}", limit=limit)
     if not settings().image_function:
         raise UnprocessableImage("this installation transforms no images: STOWAGE_IMAGE_FUNCTION names no function")
-    key = f"{_folder_of(found)}{options}"
-    return _kept(key, settings().max_body) or _made_once(found, options, key)
-
-
-def published(found: Found, options: Options) -> str:
-    """Where anybody may fetch the transformed image of a public file; raises what `picture` does."""
-    key = f"{_folder_of(found)}{options}"
-    return publishing.url_of((_kept(key, SIGNATURE_BYTES) or picture(found, options)).key)
-
-
-def _folder_of(found: Found) -> str:
-    if publishing.is_published(found.row):
-        return publishing.folder_of(found.row)
-    return f"{FOLDER}{found.bucket.bucket_id}/{found.row.version}/"
+    key = f"{folder}{options}"
+    kept = _kept(key, most)
+    if kept is not None:
+        return kept
+    if folder.startswith(publishing.FOLDER):
+        publishing.announce(found.row)
+    return _made_once(found, options, key)
 
 
 def read(shown: Picture, offset: int, length: int) -> bytes:
@@ -253,7 +266,9 @@ def _awaited(row: Transform | None, deadline: float) -> Transform | None:
 
 def _make(found: Found, options: Options, claim: Transform) -> Picture:
     try:
-        limits.take(found.bucket.tenant_id, "transforms", settings().transforms_per_minute)
+        # Strangers, who may ask for what is published, use up nothing that the tenant's own have.
+        allowance = "public transforms" if claim.result_key.startswith(publishing.FOLDER) else "transforms"
+        limits.take(found.bucket.tenant_id, allowance, settings().transforms_per_minute)
         began = seam.timestamp()
         answer = _invoke(found.row, options, claim.result_key)
         outcome = "TransformsRefused" if "refused" in answer else "TransformsMade"

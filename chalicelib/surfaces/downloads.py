@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -34,10 +34,10 @@ _ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _RANGE = re.compile(r"bytes=\s*(\d*)-(\d*)\s*")
 
 
-def answer(request: Request, found: Found, opened: "Opened | None" = None) -> Answer:
+def answer(request: Request, found: Found, opened: "Opened | None" = None, is_file: bool = False) -> Answer:
     """The answer to GET or HEAD of an object, transformed where that is asked for. Order of checks: RFC 9110 §13.2.2.
 
-    `opened` by a signed URL: nothing that is handed out outlives it.
+    `opened` by a signed URL: nothing that is handed out outlives it. `is_file`: by the rules of the files surface.
     """
     row, seconds_left = found.row, opened.seconds_left if opened else None
     if request.query.get("version", row.version) != row.version:
@@ -45,12 +45,12 @@ def answer(request: Request, found: Found, opened: "Opened | None" = None) -> An
     if (opened and opened.transform) or PARAMETERS & request.query.keys():
         from chalicelib.surfaces import transforms
 
-        transformed = transforms.answer(request, found, opened)
+        transformed = transforms.answer(request, found, opened, is_file)
         if transformed is not None:
             return transformed
     headers = common_headers(found.bucket.public, etag(row), seconds_left, lasting="version" in request.query)
-    headers["Last-Modified"] = format_datetime(_modified(row), usegmt=True)
-    if is_unchanged(request, etag(row), _modified(row)):
+    headers["Last-Modified"] = format_datetime(min(_modified(row), seam.now().replace(microsecond=0)), usegmt=True)
+    if is_unchanged(request, etag(row), seam.moment(row.updated_at)):
         return Answer(304, headers=headers)
     headers |= _headers(request, row)
     size = int(row.size)
@@ -138,7 +138,12 @@ def attachment(name: str) -> str:
 
 
 def _modified(row: StoredObject) -> datetime:
-    return seam.moment(row.updated_at).replace(microsecond=0)
+    """The second by which a row had changed. Rounded up: dates have whole seconds, and two changes in one would look the same.
+
+    Until it has come, what is told is an earlier one (RFC 9110 §8.8.2.1), by which nobody's copy is taken for current.
+    """
+    exact = seam.moment(row.updated_at)
+    return exact if not exact.microsecond else exact.replace(microsecond=0) + timedelta(seconds=1)
 
 
 # ---- conditions ----------------------------------------------------------------------------------------

@@ -113,12 +113,16 @@ class Request:
     @property
     def cookie(self) -> str:
         """The text of the session's cookie, empty where there is none; raises Unauthorized where there are two."""
+        if len(self.cookies) > 1:  # another site of this domain may have set one beside ours
+            raise Unauthorized(f"there are two different cookies {COOKIE}; delete them and sign in again")
+        return next(iter(self.cookies), "")
+
+    @property
+    def cookies(self) -> set[str]:
+        """Every text that is sent as the session's cookie."""
         given = ";".join(self._multi_headers.get("cookie", ()))  # HTTP/2 may send one a pair (RFC 9113 §8.2.3)
         pairs = (pair.strip().partition("=") for pair in given.split(";"))
-        values = {value for name, _, value in pairs if name == COOKIE}
-        if len(values) > 1:  # another site of this domain may have set one beside ours
-            raise Unauthorized(f"there are two different cookies {COOKIE}; delete them and sign in again")
-        return next(iter(values), "")
+        return {value for name, _, value in pairs if name == COOKIE and value}
 
     def require_same_origin(self) -> None:
         """Raise Forbidden unless the browser says that a page of this very origin asks (Origin, RFC 6454)."""

@@ -9,33 +9,30 @@ from chalicelib.core.signing import Opened
 from chalicelib.core.transforms import Picture
 from chalicelib.surfaces import downloads
 from chalicelib.surfaces.http import Request
-from chalicelib.tables.buckets import FILES
 from chalicelib.tables.objects import PUBLIC
 from chalicelib.webapp import Answer
 
-# Seconds. As long as anything here takes until it is seen everywhere.
+# Seconds: as long as a change may take to be seen everywhere.
 REDIRECTED_FOR = 60
 
 
-def answer(request: Request, found: Found, opened: Opened | None) -> Answer | None:
+def answer(request: Request, found: Found, opened: Opened | None, is_file: bool) -> Answer | None:
     """The answer to GET or HEAD of an image that is to be transformed; None if its bytes are to be given as they are.
 
     Ranges are not given: RFC 9110 §14.2 leaves that to the server, and pages ask for images whole. Nor is a date: a preset may
     come to mean something else, which only the ETag tells.
     """
     seconds_left, signed = (opened.seconds_left, opened.transform) if opened else (None, None)
-    wanted = transforms.wanted(found, request.query, request.headers.get("accept", ""), signed, _is_trusted(request))
+    wanted = transforms.wanted(found, request.query, request.headers.get("accept", ""), signed, _is_trusted(request), is_file)
     if wanted is None:
         return None
     varies = {"Vary": "Accept"} if wanted.varies else {}
-    if publishing.is_published(found.row) and opened is None:
+    if is_file and opened is None and wanted.is_open and publishing.is_published(found.row):
         location = transforms.published(found, wanted.options)
         return Answer(302, headers={"Location": location, "Cache-Control": f"public, max-age={REDIRECTED_FOR}", **varies})
     tag = transforms.etag(found.row, wanted.options)
-    # What a URL of a file's picture means is fixed for its seed: a page that overwrites a file gives `version` too, or another query.
-    lasting = wanted.lasting and ("version" in request.query or found.bucket.name == FILES)
-    is_public = found.bucket.public or found.row.acl == PUBLIC
-    headers = downloads.common_headers(is_public, tag, seconds_left, lasting) | varies
+    is_public = found.bucket.public or (is_file and found.row.acl == PUBLIC)
+    headers = downloads.common_headers(is_public, tag, seconds_left, wanted.lasting) | varies
     if downloads.is_unchanged(request, tag, modified=None):
         return Answer(304, headers=headers)
     named = request.query.get("download")

@@ -1,15 +1,17 @@
 """Folders of a tenant's files, by tenant and id. They are metadata alone: no storage knows of them.
 
 A name is unique among an owner's folders in one parent: that it is taken is a row of its own (`FolderName`), written in the same
-transaction; those rows are also where an owner's folders are found. `FolderCount` limits how many an owner has. A move changes the
-tenant's `FolderTree`, so that two moves which together would make a circle cannot both happen.
+transaction; those rows are also where an owner's folders are found. What lies in one folder is found by `by-parent`, which lags.
+`FolderCount` limits how many an owner has. A move changes the tenant's `FolderTree`, so that two moves which together would make
+a circle cannot both happen.
 
 `object_count`, `total_size_bytes`   of the files in it, moved by the stream of the objects table, so approximate
 `miscounted`                         as of buckets
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from chalicelib.tables.objects import index_key
 from chalicelib.tables.table import Item, JSONAttribute, NumberAttribute, Table, UnicodeAttribute, table_name
 
 
@@ -30,9 +32,18 @@ class Folder(Table):
     miscounted = JSONAttribute(null=True)
     created_at = UnicodeAttribute()
     updated_at = UnicodeAttribute()
+    # Of the sparse index.
+    parent_key = UnicodeAttribute(null=True)
 
+    BY_PARENT: ClassVar[str] = "by-parent"
     # Above every id, which is hexadecimal, and below the words that the other rows lie under.
     ABOVE_IDS: ClassVar[str] = "g"
+
+    def lying_in(self, parent_id: str | None) -> Self:
+        """Itself, put into another folder, or at the top."""
+        self.parent_id = parent_id
+        self.parent_key = None if parent_id is None else index_key(self.tenant_id, parent_id)
+        return self
 
 
 class FolderName(Table):

@@ -58,6 +58,16 @@ class StoredObject(Table):
 
     OWNER_INDEX: ClassVar[str] = "by-owner"
 
+    @property
+    def tenant_id(self) -> str:
+        """Whose it is, as its bucket's partition says."""
+        return str(self.partition.partition("#")[0])
+
+    @property
+    def bucket_id(self) -> str:
+        """The id of its bucket, which no other bucket of the name has."""
+        return str(self.partition.partition("#")[2])
+
     def owned_by(self, owner_id: str | None) -> Self:
         """Set the owner; gives the row."""
         self.owner_id = owner_id

@@ -190,13 +190,13 @@ def scan(model: type[Table], **more: Any) -> Iterator[list[Item]]:
         start = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
-def read_together(*wanted: tuple[type[Table], str, str]) -> list[Any]:
+def read_together(*wanted: tuple[type[Table], str, str | None]) -> list[Any]:
     """Rows of several tables, 100 in one consistent BatchGetItem; None in place of a row that is not there."""
     starts = range(0, len(wanted), BATCH_READ_LIMIT)
     return [row for start in starts for row in _read_at_once(wanted[start : start + BATCH_READ_LIMIT])]
 
 
-def _read_at_once(wanted: Sequence[tuple[type[Table], str, str]]) -> list[Any]:
+def _read_at_once(wanted: Sequence[tuple[type[Table], str, str | None]]) -> list[Any]:
     requests: dict[str, Any] = {}
     for model, partition, sort in wanted:
         request = requests.setdefault(model.Meta.table_name, {"ConsistentRead": True, "Keys": []})

@@ -1,6 +1,7 @@
 """Transforms under way, and what came of those that were not: a row a transformed image, by its key in the storage.
 
 A row counts until `until`; whoever finds it past may take it over. Rows go a day later by `expires_at`.
+A row beside them tells of which versions there are transforms where anybody may fetch them.
 """
 
 from typing import ClassVar
@@ -19,4 +20,14 @@ class Transform(Table):
     state = UnicodeAttribute()
     until = NumberAttribute()
     refusal = UnicodeAttribute(null=True)
+    expires_at = NumberAttribute()
+
+
+class Published(Table):
+    """That what lies below `folder`, which is of one version, was made to be fetched by anybody (`core/publishing.py`)."""
+
+    class Meta:
+        table_name: ClassVar[str] = table_name("transforms")
+
+    folder = UnicodeAttribute(hash_key=True, attr_name="result_key")
     expires_at = NumberAttribute()

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
 from pathlib import Path
@@ -287,8 +287,8 @@ class Known:
         listed = [service("GET", path).json() for path in ("/storage/buckets", f"/storage/objects/{bucket}")]
         keys = sorted(row.key_id for row in tenants.keys_of(self.ids.tenant_id))
         policies = [service("GET", f"/storage/policies/bucket/{each}").json() for each in (bucket, AUDITED)]
-        uploads = sorted(json.dumps(row, sort_keys=True) for row in rows_of(self.ids.tenant_id, UploadSession.Meta.table_name))
-        vault = [sorted(map(str, rows_of(self.ids.tenant_id, model.Meta.table_name))) for model in (VaultKey, Delta)]
+        uploads = sorted(json.dumps(row, sort_keys=True) for row in rows_of([self.ids.tenant_id], UploadSession.Meta.table_name))
+        vault = [sorted(map(str, rows_of([self.ids.tenant_id], model.Meta.table_name))) for model in (VaultKey, Delta)]
         files = [service("GET", path).json() for path in ("/api/storage", "/api/folders")] + [service("GET", "/api/storage/known").body]
         named = tenants.get_tenant(self.ids.tenant_id).name
         return [*listed, service.get(bucket, "known").body, keys, named, policies, uploads, *vault, *files]
@@ -303,13 +303,14 @@ class Known:
         """A client of the tenant under a credential that gives no right by itself."""
         if role == "custom":
             return self.tenant.nobody.using(self.custom_key)
-        return {"anon": self.tenant.anon, "user": self.tenant.user(), "user called service": self.tenant.user(role="service")}[role]
+        called_service = self.tenant.user(role="service", sub="service")
+        return {"anon": self.tenant.anon, "user": self.tenant.user(), "user called service": called_service}[role]
 
 
-def rows_of(named: str, table: str) -> list[dict[str, Any]]:
+def rows_of(named: Sequence[str], table: str) -> list[dict[str, Any]]:
     """Every row of a table that is of what is named, or names it."""
     pages = aws.client("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
-    return [item for page in pages for item in page["Items"] if named in str(item)]
+    return [item for page in pages for item in page["Items"] if any(name in str(item) for name in named)]
 
 
 def begun(service: Client, bucket: str, route: Route) -> str:
@@ -482,35 +483,33 @@ def test_the_service_key_may_do_all_but_manage_tenants(known: Any, route: Route)
 
 @pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
 @pytest.mark.parametrize("visibility", ["private", "public"])
-@pytest.mark.parametrize("role", ["anon", "custom", "user", "user called service"])
-def test_anon_and_users_may_only_read_what_is_public(known: Any, route: Route, visibility: str, role: str) -> None:
+def test_who_has_no_right_by_their_credential_may_only_read_what_is_public(
+    known: Any, default_tenant: Any, route: Route, visibility: str
+) -> None:
     there = known(visibility)
-    before = there.state()
-    client = there.caller(role)
-    answer = send(client, route, there.ids)
-    if role == "custom" and is_of_storages(route):  # its permissions are for these
-        assert answer.status == min(route.answers)
-        return
-    name = f"{route.method} {route.path}"
-    of_a_user = role.startswith("user") and (is_of_vault(route) or is_of_files(route))
-    assert answer.status == (OF_USERS.get(name, 404) if of_a_user else getattr(EXPECTED[name], visibility))
-    if answer.status != 201:
+    before, name = there.state(), f"{route.method} {route.path}"
+    told = {}
+    for role in ("anon", "user", "user called service"):
+        of_a_user = role != "anon" and (is_of_vault(route) or is_of_files(route))
+        told[role] = send(there.caller(role), route, there.ids).status
+        assert told[role] == (OF_USERS.get(name, 404) if of_a_user else getattr(EXPECTED[name], visibility)), role
+    if route.needs_credential:
+        for headers in CREDENTIALS:
+            answer = send(there.tenant.nobody, route, there.ids, **headers)
+            assert (answer.status, answer.headers["www-authenticate"][:7]) == (401, "Bearer "), headers
+    default_tenant(there.tenant.tenant_id)
+    answer = send(there.tenant.nobody, route, there.ids)
+    assert answer.status == getattr(EXPECTED[name], f"nobody_{visibility}")
+    assert (answer.status == 401) == ("www-authenticate" in answer.headers)
+    if 201 not in told.values():
+        assert there.state() == before
+    # A key with permissions is as good as the service key where they are for just that.
+    answer = send(there.caller("custom"), route, there.ids)
+    assert answer.status == (min(route.answers) if is_of_storages(route) else getattr(EXPECTED[name], visibility))
+    if not is_of_storages(route) and 201 not in told.values():
         assert there.state() == before
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
-@pytest.mark.parametrize("visibility", ["private", "public"])
-def test_nobody_may_read_what_is_public_in_the_default_tenant(known: Any, default_tenant: Any, route: Route, visibility: str) -> None:
-    there = known(visibility)
-    before = there.state()
-    default_tenant(there.tenant.tenant_id)
-    answer = send(there.tenant.nobody, route, there.ids)
-    assert answer.status == getattr(EXPECTED[f"{route.method} {route.path}"], f"nobody_{visibility}")
-    assert (answer.status == 401) == ("www-authenticate" in answer.headers)
-    assert there.state() == before
-
-
-WITH_CREDENTIAL = [route for route in ROUTES if route.needs_credential]
 CREDENTIALS = [
     {},
     {"authorization": "Bearer sk_unknown"},
@@ -523,17 +522,6 @@ CREDENTIALS = [
     {"apikey": "sk_unknown"},
     {"apikey": "sk_unknown", "authorization": "Bearer sk_unknown"},
 ]
-
-
-@pytest.mark.parametrize("route", WITH_CREDENTIAL, ids=lambda route: f"{route.method} {route.path}")
-def test_without_a_valid_credential_one_is_asked_for(known: Any, route: Route) -> None:
-    there = known("public")
-    before = there.state()
-    for headers in CREDENTIALS:
-        answer = send(there.tenant.nobody, route, there.ids, **headers)
-        assert answer.status == 401, headers
-        assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert there.state() == before
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=list(BY_NAME))
@@ -596,6 +584,9 @@ def guarded(known: Any) -> Known:
     for operation in ("SELECT", "INSERT", "UPDATE", "DELETE"):
         policy = {"bucket": bucket, "name": "for the auditor", "operation": operation, "definition": "auth_email() = 'auditor@victim.test'"}
         assert service("POST", "/storage/policies", policy).status == 201
+    session: Any = UploadSession.read(there.ids.upload_id, UploadSession.SESSION)
+    # A moment at which no upload that a stranger begins now would end.
+    session.change([UploadSession.expires_at.set(session.expires_at - 977)], UploadSession.upload_id.exists())
     return there
 
 
@@ -638,8 +629,8 @@ def all_rows_of(there: Known) -> dict[str, list[str]]:
     bucket_id = there.ids.policy_id.partition(".")[0]
     found: dict[str, list[str]] = {}
     for table in call("ListTables")["TableNames"]:
-        rows = [*rows_of(there.ids.tenant_id, table), *rows_of(bucket_id, table), *rows_of(there.ids.upload_id, table)]
-        found[table] = sorted({json.dumps(row, sort_keys=True, default=str) for row in rows})
+        rows = rows_of((there.ids.tenant_id, bucket_id, there.ids.upload_id), table)
+        found[table] = sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
     return found
 
 

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from chalicelib import seam
 from chalicelib.tables.objects import StoredObject
 from tests.api.held import storage_of
 from tests.client import Answer, Client
-from tests.conftest import Tenant
+from tests.conftest import Clock, Tenant
 
 PROPERTY = hypothesis_settings(
     deadline=None, max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -46,10 +47,11 @@ JAVASCRIPT = [
 
 
 @pytest.fixture
-def digits(service: Client) -> Client:
-    """The service's client, with an object `d` of ten bytes in bucket `b`."""
+def digits(service: Client, clock: Clock) -> Client:
+    """The service's client, with an object `d` of ten bytes in bucket `b`, some seconds old."""
     service.bucket("b")
     service.put("b", "d", DIGITS, "text/plain")
+    clock.advance(5)
     return service
 
 
@@ -282,6 +284,27 @@ def test_if_modified_since_spares_what_is_no_newer(digits: Client, seconds: int,
 @pytest.mark.parametrize(("seconds", "status"), [(-1, 412), (0, 200), (3600, 200)])
 def test_if_unmodified_since_insists_on_nothing_newer(digits: Client, seconds: int, status: int) -> None:
     assert fetch(digits, {"If-Unmodified-Since": shifted(digits, seconds)}).status == status
+
+
+@pytest.mark.parametrize("later", [0.3, 0.7, 1.0, 1.3])
+@pytest.mark.parametrize("begun", [0.0, 0.2, 0.9])
+def test_a_date_that_is_told_within_the_second_of_a_change_hides_no_later_change(
+    service: Client, monkeypatch: pytest.MonkeyPatch, begun: float, later: float
+) -> None:
+    """RFC 9110 §8.8.2.2: dates have whole seconds, and two changes may have one."""
+    now = [float(int(seam.timestamp()) + 10) + begun]
+    monkeypatch.setattr(seam, "timestamp", lambda: now[0])
+    service.bucket("b")
+    service.put("b", "d", DIGITS, "text/plain")
+    told = fetch(service).headers["last-modified"]
+    assert parsedate_to_datetime(told) <= seam.now()
+    now[0] += later
+    service.put("b", "d", DIGITS[::-1], "text/plain")
+    for waited in (0, 5):
+        now[0] += waited
+        assert fetch(service, {"If-Modified-Since": told}).body == DIGITS[::-1]
+        assert fetch(service, {"If-Unmodified-Since": told}).status == 412
+        assert fetch(service, {"If-Range": told, "Range": "bytes=0-1"}).body == DIGITS[::-1]
 
 
 @pytest.mark.parametrize("date", ["", "nonsense", "Wed, 99 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 99999999 07:28:00 GMT", "0", "2015-10-21"])

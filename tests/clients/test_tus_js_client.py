@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.clients.conftest import MIB, ONE_PROCESS, Source, Stowage
+from tests.clients.conftest import MIB, OCTETS, ONE_PROCESS, Source, Stowage
 from tests.local.test_run import STOP_LIMIT, Running, running
 
 pytestmark = ONE_PROCESS
@@ -90,9 +90,9 @@ def start(packages: Path) -> Iterator[Start]:
     """Starts clients; ends those that have not ended."""
     started: list[Client] = []
 
-    def make(stowage: Stowage, source: Source, metadata: Mapping[str, str], **told: Any) -> Client:
-        common = {"endpoint": stowage.endpoint, "key": stowage.key, "file": str(source.path)}
-        started.append(Client(packages, {**common, "metadata": {"bucket": stowage.BUCKET, **metadata}, **told}))
+    def make(place: Stowage, source: Source, metadata: Mapping[str, str], **told: Any) -> Client:
+        common = {"endpoint": place.endpoint, "key": place.key, "file": str(source.path)}
+        started.append(Client(packages, {**common, "metadata": {**place.placed, **metadata}, **told}))
         return started[-1]
 
     yield make
@@ -101,87 +101,102 @@ def start(packages: Path) -> Iterator[Start]:
 
 
 def named(name: str) -> dict[str, str]:
-    return {"filename": name, "filetype": "application/octet-stream"}
+    return {"filename": name, "filetype": OCTETS}
 
 
 # ---- whole uploads ---------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("size", [0, 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 64 * MIB, 1024 * MIB])
-def test_an_upload_of_any_size_arrives_whole(start: Start, stowage: Stowage, source: Callable[[int], Source], size: int) -> None:
-    client = start(stowage, source(size), named(f"whole-{size}"))
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 64 * MIB])
+def test_an_upload_of_any_size_arrives_whole(start: Start, place: Stowage, source: Callable[[int], Source], size: int) -> None:
+    client = start(place, source(size), named(f"whole-{size}"))
     url = client.await_told("done")
-    assert url.startswith(f"{stowage.endpoint}/")
+    assert url.startswith(f"{place.endpoint}/")
     assert client.chunks() == list(range(0, size, CHUNK))
-    row = stowage.assert_holds(f"whole-{size}", source(size))
-    assert row["content_type"] == "application/octet-stream"
+    place.assert_holds(f"whole-{size}", source(size))
+
+
+def test_so_does_one_of_a_gigabyte(start: Start, stowage: Stowage, source: Callable[[int], Source]) -> None:
+    client = start(stowage, source(1024 * MIB), named("gigabyte"))
+    client.await_told("done")
+    assert client.chunks() == list(range(0, 1024 * MIB, CHUNK))
+    stowage.assert_holds("gigabyte", source(1024 * MIB))
+
+
+def test_progress_goes_from_the_first_byte_to_the_last(start: Start, place: Stowage, source: Callable[[int], Source]) -> None:
+    client = start(place, source(20 * MIB + 1), named("progress"))
+    client.await_told("done")
+    sent = [event["sent"] for event in client.events if "sent" in event]
+    assert sent == sorted(sent)
+    assert len(set(sent)) >= len(client.chunks()) == 6
+    assert sent[-1] == 20 * MIB + 1
 
 
 @pytest.mark.parametrize("size", [1, CHUNK, 5 * MIB + 1, 16 * MIB])
-def test_the_first_chunk_may_come_with_the_creation(start: Start, stowage: Stowage, source: Callable[[int], Source], size: int) -> None:
-    client = start(stowage, source(size), named(f"at-once-{size}"), options={"uploadDataDuringCreation": True})
+def test_the_first_chunk_may_come_with_the_creation(start: Start, place: Stowage, source: Callable[[int], Source], size: int) -> None:
+    client = start(place, source(size), named(f"at-once-{size}"), options={"uploadDataDuringCreation": True})
     client.await_told("done")
     assert client.chunks() == list(range(CHUNK, size, CHUNK))
-    stowage.assert_holds(f"at-once-{size}", source(size))
+    place.assert_holds(f"at-once-{size}", source(size))
 
 
 @pytest.mark.parametrize("size", [1, 5 * MIB + 1, 63 * MIB])
-def test_a_stream_tells_its_length_with_its_last_chunk(start: Start, stowage: Stowage, source: Callable[[int], Source], size: int) -> None:
-    client = start(stowage, source(size), named(f"deferred-{size}"), options={"uploadLengthDeferred": True})
+def test_a_stream_tells_its_length_with_its_last_chunk(start: Start, place: Stowage, source: Callable[[int], Source], size: int) -> None:
+    client = start(place, source(size), named(f"deferred-{size}"), options={"uploadLengthDeferred": True})
     client.await_told("done")
-    stowage.assert_holds(f"deferred-{size}", source(size))
+    place.assert_holds(f"deferred-{size}", source(size))
 
 
-def test_names_and_metadata_of_any_script_survive(start: Start, stowage: Stowage, source: Callable[[int], Source]) -> None:
+def test_names_and_metadata_of_any_script_survive(start: Start, place: Stowage, source: Callable[[int], Source]) -> None:
     name, told = "Grüße/日本語/naïve – файл 🌍.txt", {"Größe": "übergroß", "題": "✓ 🌍"}
     metadata = {"filename": name, "filetype": "text/plain", "metadata": json.dumps(told, ensure_ascii=False)}
-    url = start(stowage, source(1), metadata).await_told("done")
-    row = stowage.assert_holds(name, source(1))
-    assert (row["name"], row["content_type"], row["user_metadata"]) == (name, "text/plain", told)
-    pairs = dict(pair.split(" ") for pair in stowage.head(url).headers["Upload-Metadata"].split(","))
-    assert {key: base64.b64decode(value).decode() for key, value in pairs.items()} == {"bucket": stowage.BUCKET, **metadata}
+    url = start(place, source(1), metadata).await_told("done")
+    row = place.assert_holds(name, source(1), "text/plain")
+    assert row[place.FIELDS[2]] == told
+    pairs = dict(pair.split(" ") for pair in place.head(url).headers["Upload-Metadata"].split(","))
+    assert {key: base64.b64decode(value).decode() for key, value in pairs.items()} == {**place.placed, **metadata}
 
 
 # ---- uploads in parallel ---------------------------------------------------------------------------------------
-def test_four_parts_at_once_become_one_object(start: Start, stowage: Stowage, source: Callable[[int], Source]) -> None:
-    client = start(stowage, source(64 * MIB), named("parallel"), options={"parallelUploads": 4})
+def test_four_parts_at_once_become_one_object(start: Start, place: Stowage, source: Callable[[int], Source]) -> None:
+    client = start(place, source(64 * MIB), named("parallel"), options={"parallelUploads": 4})
     client.await_told("done")
     assert len(client.answers("POST")) == 5
-    stowage.assert_holds("parallel", source(64 * MIB))
+    place.assert_holds("parallel", source(64 * MIB))
 
 
 @pytest.mark.parametrize("size", [4, 12 * MIB + 1, 19 * MIB + 3])
 def test_parts_that_are_too_small_for_the_storage_are_joined_by_a_job(
-    start: Start, stowage: Stowage, source: Callable[[int], Source], size: int
+    start: Start, place: Stowage, source: Callable[[int], Source], size: int
 ) -> None:
     name = f"parallel-{size}"
-    url = start(stowage, source(size), named(name), options={"parallelUploads": 4}).await_told("done")
-    stowage.await_object(name)
-    stowage.assert_holds(name, source(size))
-    head = stowage.head(url)
+    url = start(place, source(size), named(name), options={"parallelUploads": 4}).await_told("done")
+    place.await_object(name)
+    place.assert_holds(name, source(size))
+    head = place.head(url)
     assert head.headers["Upload-Offset"] == head.headers["Upload-Length"] == str(size)
 
 
 # ---- interrupted uploads ---------------------------------------------------------------------------------------
-def test_a_paused_upload_goes_on_where_it_was(start: Start, stowage: Stowage, source: Callable[[int], Source]) -> None:
-    client = start(stowage, source(64 * MIB), named("paused"), pauseAt=30 * MIB)
+def test_a_paused_upload_goes_on_where_it_was(start: Start, place: Stowage, source: Callable[[int], Source]) -> None:
+    client = start(place, source(64 * MIB), named("paused"), pauseAt=30 * MIB)
     client.await_told("done")
     assert len(client.answers("POST")) == 1
     assert len(client.answers("HEAD")) >= 1
     assert client.chunks() == sorted(set(client.chunks())), "no chunk was sent twice"
-    stowage.assert_holds("paused", source(64 * MIB))
+    place.assert_holds("paused", source(64 * MIB))
 
 
 def test_another_process_goes_on_with_the_upload_of_one_that_was_killed(
-    start: Start, stowage: Stowage, source: Callable[[int], Source], tmp_path: Path
+    start: Start, place: Stowage, source: Callable[[int], Source], tmp_path: Path
 ) -> None:
     storage = str(tmp_path / "uploads.json")
-    killed = start(stowage, source(64 * MIB), named("killed"), storage=storage)
+    killed = start(place, source(64 * MIB), named("killed"), storage=storage)
     killed.await_chunks(5)
     killed.kill()
-    heir = start(stowage, source(64 * MIB), named("killed"), storage=storage, resume=True)
+    heir = start(place, source(64 * MIB), named("killed"), storage=storage, resume=True)
     heir.await_told("done")
     assert not heir.answers("POST")
     assert heir.chunks()[0] >= 5 * CHUNK
-    stowage.assert_holds("killed", source(64 * MIB))
+    place.assert_holds("killed", source(64 * MIB))
 
 
 @pytest.mark.parametrize("provider", ["filesystem", "s3"])
@@ -216,7 +231,7 @@ def api_of(live: Running) -> int:
     raise AssertionError("nothing serves this run's API")
 
 
-def test_an_upload_that_is_given_up_is_gone(start: Start, stowage: Stowage, source: Callable[[int], Source]) -> None:
-    url = start(stowage, source(64 * MIB), named("given-up"), terminateAt=20 * MIB).await_told("terminated")
-    assert stowage.head(url).status_code == 404
-    assert stowage.status("given-up") == 404
+def test_an_upload_that_is_given_up_is_gone(start: Start, place: Stowage, source: Callable[[int], Source]) -> None:
+    url = start(place, source(64 * MIB), named("given-up"), terminateAt=20 * MIB).await_told("terminated")
+    assert place.head(url).status_code == 404
+    assert place.status("given-up") == 404

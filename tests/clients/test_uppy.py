@@ -46,13 +46,14 @@ Upload = Callable[..., Outcome]
 def upload(packages: Path, folder: Path, tmp_path: Path) -> Upload:
     """Uploads a source, under a name, by the page that a script makes."""
 
-    def run(script: str, stowage: Stowage, source: Source, name: str, awaited: str | None = None, **told: int) -> Outcome:
+    def run(script: str, place: Stowage, source: Source, name: str, awaited: str | None = None, **told: int) -> Outcome:
         file = tmp_path / name
         file.symlink_to(source.path)
+        where = {"api": place.api, "endpoint": place.endpoint, "bucket": place.BUCKET, "meta": place.placed, "object": place.url(name)}
         settings = {
             "script": str(HERE / script),
             "file": str(file),
-            "told": {"api": stowage.api, "key": stowage.key, "bucket": stowage.BUCKET, **told},
+            "told": {"key": place.key, **where, **told},
             "awaited": awaited,
             "profile": str(folder / f"profile-of-{name}"),
             "milliseconds": PAGE_LIMIT * 1000,
@@ -73,23 +74,23 @@ def assert_downloaded(outcome: Outcome, source: Source) -> None:
 
 # ---- TUS -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("size", [1, 5 * MIB + 1, 64 * MIB])
-def test_a_page_uploads_by_tus_and_downloads_the_same(upload: Upload, stowage: Stowage, source: Callable[[int], Source], size: int) -> None:
+def test_a_page_uploads_by_tus_and_downloads_the_same(upload: Upload, place: Stowage, source: Callable[[int], Source], size: int) -> None:
     name = f"uppy-{size}.bin"
-    assert_downloaded(upload(TUS, stowage, source(size), name), source(size))
-    stowage.assert_holds(name, source(size))
+    assert_downloaded(upload(TUS, place, source(size), name), source(size))
+    place.assert_holds(name, source(size))
 
 
 @pytest.mark.parametrize(("size", "pause_at"), [(5 * MIB + 1, 2 * MIB), (64 * MIB, 30 * MIB)])
 def test_a_paused_page_goes_on_with_the_upload_that_it_began(
-    upload: Upload, stowage: Stowage, source: Callable[[int], Source], size: int, pause_at: int
+    upload: Upload, place: Stowage, source: Callable[[int], Source], size: int, pause_at: int
 ) -> None:
     name = f"uppy-paused-{size}.bin"
-    outcome = upload(TUS, stowage, source(size), name, pauseAt=pause_at)
+    outcome = upload(TUS, place, source(size), name, pauseAt=pause_at)
     assert_downloaded(outcome, source(size))
     assert outcome.pauses == 1
     assert outcome.statuses("POST") == [201]
     assert 200 in outcome.statuses("HEAD")
-    stowage.assert_holds(name, source(size))
+    place.assert_holds(name, source(size))
 
 
 def test_a_page_of_an_origin_that_is_not_named_is_kept_out(upload: Upload, folder: Path, source: Callable[[int], Source]) -> None:

@@ -1,12 +1,14 @@
 """The parts of AWS that drive the workers, turned by hand: the stream of the objects table, the queue, the hour."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from chalicelib import providers, workers
-from chalicelib.core import expiry, garbage
+from chalicelib.access.principals import Principal, Role
+from chalicelib.core import buckets, expiry, garbage, keeping, objects
 from chalicelib.settings import settings
 from chalicelib.tables.garbage import Cursor, Garbage
 from chalicelib.tables.objects import StoredObject
@@ -14,9 +16,10 @@ from chalicelib.tables.table import Table, scan, write_all
 from chalicelib.tables.uploads import UploadSession
 from infra import stack
 from infra.runner import lambda_record
-from tests.conftest import Context
+from tests.conftest import Context, Tenant
 
 Record = dict[str, Any]
+BYTES = b"bytes"
 
 
 class Stream:
@@ -66,7 +69,7 @@ class Machinery:
 
 
 @pytest.fixture
-def machinery(embedded: stack.EmbeddedAWS, tenant: Any) -> Machinery:
+def machinery(embedded: stack.EmbeddedAWS, tenant: Any, emptied_afterwards: None) -> Machinery:
     # Another test may have moved the clock and collected: no hour of ours is behind the collectors.
     for collector in (garbage.CURSOR, expiry.CURSOR):
         Cursor(Cursor.HOUR, collector).delete()
@@ -87,7 +90,7 @@ ALL_MODELS = (StoredObject, UploadSession, Garbage)
 
 
 @pytest.fixture
-def alone(embedded: stack.EmbeddedAWS) -> None:
+def alone(embedded: stack.EmbeddedAWS, emptied_afterwards: None) -> None:
     """Tables of objects, uploads and garbage, and a bucket, in which nothing is of another test."""
     for model in ALL_MODELS:
         purge(model)
@@ -95,6 +98,17 @@ def alone(embedded: stack.EmbeddedAWS) -> None:
     for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
         s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     providers.internal().delete([listed.key for listed in providers.internal().list("")])
+
+
+def fill(tenant: Tenant, bucket_name: str, number: int) -> None:
+    """Objects `o000` and so on of five bytes, as uploads of the service key leave them, but faster."""
+    bucket, rows = buckets.get(tenant.tenant_id, bucket_name), []
+    for position in range(number):
+        row = objects.new_row(Principal(Role.SERVICE, tenant.tenant_id), bucket, f"o{position:03d}", "application/octet-stream", None)
+        row.size, row.checksum = len(BYTES), hashlib.sha256(BYTES).hexdigest()
+        keeping.holding(row).put(row.physical_key, BYTES, row.content_type)
+        rows.append(row)
+    write_all([(StoredObject, {"PutRequest": {"Item": row.serialize()}}) for row in rows])
 
 
 def purge(model: type[Table]) -> None:

@@ -1,11 +1,17 @@
 """Files through HTTP: short ways to what most tests begin with."""
 
 import json
+import uuid
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
+from chalicelib.core import names
+from chalicelib.errors import StowageError
 from chalicelib.tables.buckets import FILES, Bucket
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.objects import StoredObject
@@ -17,6 +23,22 @@ from tests.durability.conftest import Stream
 
 TEXT = {"content-type": "text/plain"}
 ROOT = "__root__"
+UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
+# What is told of a file.
+FILE = {"id", "key", "size", "contentType", "checksum", "version", "acl", "folderId", "ownerId", "metadata", "uploadedAt", "updatedAt"}
+
+Choose = Callable[[str, str], None]
+"""Sets a `STOWAGE_*` variable: what the fixture `choose` gives."""
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def examples(number: int) -> hypothesis_settings:
+    """Of a property that asks the API: so many examples, the same each time."""
+    unfit = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return hypothesis_settings(deadline=None, max_examples=number, derandomize=True, suppress_health_check=unfit)
 
 
 def put(client: Client, key: str, body: bytes = b"bytes", query: str = "", **headers: str) -> Answer:
@@ -42,6 +64,10 @@ def patch(client: Client, key: str, **changes: Any) -> Answer:
     return client("PATCH", f"/api/storage/{quote(key)}", changes)
 
 
+def delete(client: Client, key: str) -> Answer:
+    return client("DELETE", f"/api/storage/{quote(key)}")
+
+
 def listed(client: Client, query: str = "") -> dict[str, Any]:
     """A page of the list, whole."""
     answer = client("GET", f"/api/storage?{query}")
@@ -52,6 +78,13 @@ def listed(client: Client, query: str = "") -> dict[str, Any]:
 
 def keys(client: Client, query: str = "") -> list[str]:
     return [each["key"] for each in listed(client, query)["data"]]
+
+
+def file_of(client: Client, key: str) -> dict[str, Any]:
+    """A file as it is listed, of no more than 200."""
+    (found,) = (each for each in listed(client, "limit=200")["data"] if each["key"] == key)
+    assert isinstance(found, dict)
+    return found
 
 
 def folder(client: Client, name: str, parent_id: str | None = None) -> str:
@@ -71,6 +104,27 @@ def refused(answer: Answer, status: int, code: str) -> dict[str, Any]:
     assert document["error"]["code"] == code
     error: dict[str, Any] = document["error"]
     return error
+
+
+def is_permitted(key: str) -> bool:
+    """Whether a file may have a key."""
+    try:
+        return bool(names.check_name_in(FILES, key))
+    except StowageError:
+        return False
+
+
+def allow(service: Client, operation: str, definition: str = "true") -> str:
+    """The id of a new policy of files."""
+    policy = {"bucket": FILES, "name": f"{operation} {definition}", "operation": operation, "definition": definition}
+    answer = service("POST", "/storage/policies", policy)
+    assert answer.status == 201, answer.body
+    return str(answer.json()["id"])
+
+
+def uid_of(tenant: Tenant, subject: str) -> str:
+    """The id under which a user whose token names no UUID owns files."""
+    return str(uuid.uuid5(uuid.UUID(tenant.tenant_id), subject))
 
 
 def row_of(tenant: Tenant, key: str) -> StoredObject | None:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.client import Client
 from tests.conftest import Tenant
-from tests.files.conftest import folder, get, refused, stored
+from tests.files.conftest import UNKNOWN, Choose, folder, get, refused, stored
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ def test_no_answer_is_kept_for_another_caller(ada: Client, path: str) -> None:
     assert {"Authorization", "apikey", "Cookie"} <= set(answer.headers["vary"].split(", "))
 
 
-def test_what_a_browser_is_told_of_other_origins_stays_beside_it(ada: Client, choose: object) -> None:
-    choose("STOWAGE_CORS_ORIGINS", "https://app.test")  # type: ignore[operator]
+def test_what_a_browser_is_told_of_other_origins_stays_beside_it(ada: Client, choose: Choose) -> None:
+    choose("STOWAGE_CORS_ORIGINS", "https://app.test")
     varies_by = ada("GET", "/api/storage", headers={"Origin": "https://app.test"}).headers["vary"].split(", ")
     assert set(varies_by) == {"Authorization", "apikey", "Cookie", "Origin"}
 
@@ -48,10 +48,9 @@ def test_other_paths_that_are_none_are_told_so_in_theirs(ada: Client) -> None:
 def test_a_session_asks_for_a_job_as_its_token_does(tenant: Tenant, ada: Client) -> None:
     """A file that is fetched by a job may have been asked for in a browser."""
     cookie = ada("POST", "/auth/session").headers["set-cookie"].partition(";")[0]
-    job_id = "00000000-0000-4000-8000-00000000abcd"
-    by_token, by_cookie = ada("GET", f"/jobs/{job_id}"), tenant.nobody("GET", f"/jobs/{job_id}", headers={"Cookie": cookie})
+    by_token, by_cookie = ada("GET", f"/jobs/{UNKNOWN}"), tenant.nobody("GET", f"/jobs/{UNKNOWN}", headers={"Cookie": cookie})
     assert (by_token.status, by_cookie.status) == (404, 404)
-    assert tenant.nobody("GET", f"/jobs/{job_id}").status == 401
+    assert tenant.nobody("GET", f"/jobs/{UNKNOWN}").status == 401
 
 
 # ---- keys are shared, what lies under them is not ----------------------------------------------------------

@@ -6,26 +6,40 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib import seam
 from chalicelib.access import cache
 from chalicelib.access.cache import MinuteCache
-from chalicelib.core import folders, jobs, newest, tenants
+from chalicelib.core import folder_ends, folders, jobs, newest, tenants
 from chalicelib.errors import Unavailable
 from chalicelib.tables import table
-from chalicelib.tables.folders import Folder
+from chalicelib.tables.folders import Folder, FolderName
 from chalicelib.tables.jobs import Job
 from tests.client import Answer, Client, together
 from tests.conftest import Call, Clock, Tenant, run_job
 from tests.durability.conftest import Stream
-from tests.files.conftest import ROOT, folder, get, keys, listed, patch, put, refused, row_of, run_pending, stored
-
-PROPERTY = hypothesis_settings(
-    deadline=None, max_examples=15, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+from tests.files.conftest import (
+    ROOT,
+    UNKNOWN,
+    Choose,
+    Killed,
+    allow,
+    examples,
+    file_of,
+    folder,
+    get,
+    keys,
+    listed,
+    patch,
+    put,
+    refused,
+    row_of,
+    run_pending,
+    stored,
 )
-UNKNOWN = "00000000-0000-4000-8000-00000000abcd"
+
 FIELDS = {"id", "name", "parentId", "ownerId", "createdAt", "updatedAt"}
 DEEPEST = 32
 LONGEST = "x" * 700
@@ -49,13 +63,7 @@ NO_NAMES = [
     {},
 ]
 # Seconds after which nobody can still hold that a deleted folder is there.
-SETTLED = folders.SETTLED_AFTER + 1
-
-Choose = Callable[[str, str], None]
-
-
-class Killed(BaseException):
-    """The process ends here."""
+SETTLED = folder_ends.SETTLED_AFTER + 1
 
 
 def create(client: Client, name: Any, parent_id: Any = None) -> Answer:
@@ -124,12 +132,6 @@ def place_of(client: Client, folder_id: str) -> tuple[str, str | None]:
     return found["name"], found["parentId"]
 
 
-def file_of(client: Client, key: str) -> dict[str, Any]:
-    """A file as it is listed."""
-    (found,) = (each for each in listed(client, "limit=200")["data"] if each["key"] == key)
-    return found
-
-
 def folder_of(client: Client, key: str) -> str | None:
     """The id of the folder that a file is in."""
     found: str | None = file_of(client, key)["folderId"]
@@ -151,14 +153,6 @@ def parents_of(client: Client) -> dict[str, str | None]:
             above, steps = parents[above], steps + 1
             assert steps <= len(parents), "folders lie in each other"
     return parents
-
-
-def allow(service: Client, operation: str, definition: str = "true") -> str:
-    """The id of a new policy of files."""
-    policy = {"bucket": ".files", "name": f"{operation} {definition}", "operation": operation, "definition": definition}
-    answer = service("POST", "/storage/policies", policy)
-    assert answer.status == 201, answer.body
-    return str(answer.json()["id"])
 
 
 def withdrawn(service: Client, policy_id: str) -> None:
@@ -400,7 +394,7 @@ def test_a_name_may_hold_whatever_can_be_printed(ada: Client, name: str) -> None
     refused(create(ada, name), 409, "CONFLICT")
 
 
-@PROPERTY
+@examples(15)
 @given(name=st.text(st.characters(exclude_categories=["C", "Z"]) | st.just(" "), min_size=1, max_size=60).filter(str.strip))
 def test_a_folder_has_the_very_name_that_was_given(new_tenant: Any, name: str) -> None:
     """F13.1, F13.4"""
@@ -596,7 +590,7 @@ def test_a_parent_must_be_there_for_who_names_it(tenant: Tenant, ada: Client, bo
 
 
 def test_a_folder_of_another_tenant_is_not_found(ada: Client, new_tenant: Any) -> None:
-    """F13.1"""
+    """F13.1, F8.14"""
     other = new_tenant().service
     theirs = folder(other, "theirs")
     stored(ada, "a.txt")
@@ -633,7 +627,7 @@ def test_moves_at_one_moment_never_make_a_circle(ada: Client, number: int) -> No
         assert sum(parents[each] is not None for each in made) == number - 1
 
 
-@PROPERTY
+@examples(15)
 @given(steps=st.lists(st.tuples(st.integers(0, 4), st.none() | st.integers(0, 4)), max_size=12))
 def test_whatever_is_moved_where_the_folders_stay_a_tree(new_tenant: Any, steps: list[tuple[int, int | None]]) -> None:
     """F13.5"""
@@ -946,15 +940,15 @@ def test_what_lies_in_folders_that_go_one_after_the_other_ends_at_the_top(ada: C
     assert place_of(ada, inner) == ("inner", None)
 
 
-WITH_AN_ORPHAN: dict[str, Callable[[Client, str, str], Answer]] = {
-    "rename it": lambda client, orphan, _: change(client, orphan, name="renamed"),
-    "move it to the top": lambda client, orphan, _: moved(client, orphan, None),
-    "move it into another": lambda client, orphan, other: moved(client, orphan, other),
-    "make one in it": lambda client, orphan, _: create(client, "new", orphan),
-    "move another into it": lambda client, orphan, other: moved(client, other, orphan),
-    "file in it": lambda client, orphan, _: put(client, "a.txt", query=f"?folderId={orphan}"),
-    "delete it": lambda client, orphan, _: remove(client, orphan),
-    "take its name at the top": lambda client, orphan, _: create(client, "orphan", None),
+WITH_AN_ORPHAN: dict[str, tuple[int, Callable[[Client, str, str], Answer]]] = {
+    "rename it": (200, lambda client, orphan, _: change(client, orphan, name="renamed")),
+    "move it to the top": (200, lambda client, orphan, _: moved(client, orphan, None)),
+    "move it into another": (200, lambda client, orphan, other: moved(client, orphan, other)),
+    "make one in it": (201, lambda client, orphan, _: create(client, "new", orphan)),
+    "move another into it": (200, lambda client, orphan, other: moved(client, other, orphan)),
+    "file in it": (201, lambda client, orphan, _: put(client, "a.txt", query=f"?folderId={orphan}")),
+    "delete it": (200, lambda client, orphan, _: remove(client, orphan)),
+    "take its name at the top": (201, lambda client, orphan, _: create(client, "orphan", None)),
 }
 
 
@@ -968,8 +962,8 @@ def test_a_folder_whose_parent_has_gone_counts_as_at_the_top_until_it_is_lifted(
     orphan = folder(ada, "orphan", gone)
     inner = folder(ada, "inner", orphan)
     removed_alone(ada, gone)
-    answer = WITH_AN_ORPHAN[act](ada, orphan, other)
-    assert answer.status in (200, 201), answer.body
+    status, ask = WITH_AN_ORPHAN[act]
+    assert ask(ada, orphan, other).status == status
     settle(tenant, clock)
     assert parents_of(ada)[inner] == (None if act == "delete it" else orphan)
     if act != "delete it":
@@ -984,17 +978,17 @@ def test_a_move_before_a_folder_is_lifted_never_makes_a_circle(ada: Client, tena
     orphan = folder(ada, "orphan", gone)
     inner = folder(ada, "inner", orphan)
     removed_alone(ada, gone)
-    assert moved(ada, outer, inner).status in (200, 422)
+    assert moved(ada, outer, inner).status == 200
     settle(tenant, clock)
-    assert set(parents_of(ada)) == {outer, orphan, inner}
+    assert parents_of(ada) == {orphan: None, inner: orphan, outer: inner}
 
 
 def test_deleting_a_folder_of_many_files_goes_on_when_the_request_has_ended(
     ada: Client, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F13.3"""
-    monkeypatch.setattr(folders, "MOVED_AT_ONCE", 3)
-    monkeypatch.setattr(folders, "AT_ONCE", 0)
+    monkeypatch.setattr(folder_ends, "MOVED_AT_ONCE", 3)
+    monkeypatch.setattr(folder_ends, "AT_ONCE", 0)
     gone = folder(ada, "gone")
     for number in range(8):
         stored(ada, f"{number}.txt", query=f"?folderId={gone}")
@@ -1010,7 +1004,7 @@ def test_deleting_a_folder_of_many_files_goes_on_when_the_request_has_ended(
 
 def test_a_folder_of_more_files_than_go_at_once_is_emptied_by_one_request(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """F13.3"""
-    monkeypatch.setattr(folders, "MOVED_AT_ONCE", 3)
+    monkeypatch.setattr(folder_ends, "MOVED_AT_ONCE", 3)
     gone = folder(ada, "gone")
     for number in range(7):
         stored(ada, f"{number}.txt", query=f"?folderId={gone}")
@@ -1020,7 +1014,7 @@ def test_a_folder_of_more_files_than_go_at_once_is_emptied_by_one_request(ada: C
 
 def test_deleting_a_folder_of_many_folders_lifts_them_all(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """F13.3"""
-    monkeypatch.setattr(folders, "MOVED_AT_ONCE", 2)
+    monkeypatch.setattr(folder_ends, "MOVED_AT_ONCE", 2)
     gone = folder(ada, "gone")
     inner = {folder(ada, str(number), gone): str(number) for number in range(5)}
     stored(ada, "a.txt", query=f"?folderId={gone}")
@@ -1103,14 +1097,14 @@ def test_a_deletion_goes_on_when_the_tables_are_to_be_had_again_however_long_tha
         assert gone not in [each["id"] for each in all_of(ada)]
         (job_id,) = {job for job, _ in woken}
         for _ in range(jobs.MAX_FAILURES + 2):
-            assert woken[-1] == (job_id, folders.AGAIN_AFTER)
+            assert woken[-1] == (job_id, folder_ends.AGAIN_AFTER)
             woken.clear()
-            clock.advance(folders.AGAIN_AFTER)
+            clock.advance(folder_ends.AGAIN_AFTER)
             run_job(job_id)
         job = ada("GET", f"/jobs/{job_id}").json()
         assert (job["status"], job["error"]) == ("queued", None)
         assert inner is None or place_of(ada, inner) == ("inner", gone)
-    clock.advance(folders.AGAIN_AFTER)
+    clock.advance(folder_ends.AGAIN_AFTER)
     run_job(job_id)
     if inner is None:
         assert folder_of(ada, "a.txt") is None
@@ -1279,16 +1273,15 @@ def test_an_overwrite_leaves_a_file_in_its_folder(ada: Client, service: Client) 
 
 
 def test_a_file_is_moved_between_folders(ada: Client) -> None:
-    """F8.20, F13.6"""
+    """F8.14, F8.20, F13.6"""
     first, second = folder(ada, "first"), folder(ada, "second")
     before = stored(ada, "a.txt", query=f"?folderId={first}")
-    assert patch(ada, "a.txt", folderId=second).json()["data"]["folderId"] == second
-    assert (keys(ada, f"folderId={first}"), keys(ada, f"folderId={second}")) == ([], ["a.txt"])
-    assert file_of(ada, "a.txt")["version"] == before["version"]
     for nowhere in (None, ROOT):
-        patch(ada, "a.txt", folderId=second)
+        assert patch(ada, "a.txt", folderId=second).json()["data"]["folderId"] == second
+        assert [keys(ada, f"folderId={each}") for each in (first, second, ROOT)] == [[], ["a.txt"], []]
         assert patch(ada, "a.txt", folderId=nowhere).json()["data"]["folderId"] is None
-        assert keys(ada, f"folderId={ROOT}") == ["a.txt"]
+        assert [keys(ada, f"folderId={each}") for each in (first, second, ROOT)] == [[], [], ["a.txt"]]
+    assert file_of(ada, "a.txt")["version"] == before["version"]
     patch(ada, "a.txt", folderId=second)
     assert patch(ada, "a.txt", acl="public").json()["data"]["folderId"] == second
 
@@ -1299,14 +1292,14 @@ def test_a_file_that_is_refused_makes_no_folder(tenant: Tenant, ada: Client, bob
     stored(ada, "photos/a.jpg", query=f"?folderId={ROOT}")
     if how == "too large":
         choose("STOWAGE_MAX_UPLOAD_SIZE", "3")
-    answer = {
-        "anon": lambda: put(tenant.anon, "new/a.jpg"),
-        "over another's": lambda: put(bob, "photos/a.jpg"),
-        "no overwrite": lambda: put(ada, "photos/a.jpg", x_upsert="false"),
-        "reserved": lambda: put(ada, "tenants/x/a.jpg"),
-        "too large": lambda: put(ada, "new/a.jpg"),
-    }[how]()
-    assert answer.status in (403, 409, 413, 422)
+    act, status = {
+        "anon": (lambda: put(tenant.anon, "new/a.jpg"), 403),
+        "over another's": (lambda: put(bob, "photos/a.jpg"), 403),
+        "no overwrite": (lambda: put(ada, "photos/a.jpg", x_upsert="false"), 409),
+        "reserved": (lambda: put(ada, "tenants/x/a.jpg"), 422),
+        "too large": (lambda: put(ada, "new/a.jpg"), 413),
+    }[how]
+    assert act().status == status
     assert all_of(ada) == []
 
 
@@ -1454,7 +1447,7 @@ def cleared(client: Client) -> Client:
     return client
 
 
-@PROPERTY
+@examples(15)
 @given(acts=st.lists(ACTS, max_size=12))
 def test_whatever_becomes_of_files_the_counts_are_right(
     tenant: Tenant, ada: Client, stream: Stream, acts: list[tuple[str, int, int | None]]
@@ -1528,11 +1521,99 @@ def test_counters_do_not_stand_in_the_way_of_a_rename(ada: Client, service: Clie
 
 def test_a_job_that_deletes_is_told_to_its_starter(ada: Client, tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     """F13.3"""
-    monkeypatch.setattr(folders, "AT_ONCE", 0)
+    monkeypatch.setattr(folder_ends, "AT_ONCE", 0)
     gone = folder(ada, "gone")
     stored(ada, "a.txt", query=f"?folderId={gone}")
     removed(ada, gone)
     (job_id,) = run_pending(tenant)
     job = ada("GET", f"/jobs/{job_id}").json()
-    assert (job["kind"], job["done"], job["error"]) == (folders.DELETE_JOB, 1, None)
+    assert (job["kind"], job["done"], job["error"]) == (folder_ends.JOB, 1, None)
     assert Job.read(job_id) is not None
+
+
+# ---- however many folders others have ---------------------------------------------------------------------
+@pytest.mark.parametrize("act", ["rename", "move", "delete"])
+def test_what_is_done_to_a_folder_costs_the_same_however_many_there_are(
+    ada: Client, bob: Client, calls: list[Call], clock: Clock, act: str
+) -> None:
+    """F13.5"""
+    costs = []
+    for others in (2, 120):
+        for number in range(others):
+            folder(bob, f"{others}-{number}")
+        outer, other = folder(ada, f"outer-{others}"), folder(ada, f"other-{others}")
+        folder(ada, f"inner-{others}", outer)
+        stored(ada, f"{others}.txt", query=f"?folderId={outer}")
+        calls.clear()
+        answer = {
+            "rename": lambda outer=outer: change(ada, outer, name=f"renamed {seam.new_uuid()}"),
+            "move": lambda outer=outer, other=other: moved(ada, outer, other),
+            "delete": lambda outer=outer: remove(ada, outer),
+        }[act]()
+        assert answer.status == 200, answer.body
+        costs.append(list(calls))
+    assert costs[0] == costs[1]
+
+
+def test_a_rename_moves_nothing_in_the_tree(ada: Client, tenant: Tenant) -> None:
+    """F13.5: so that it waits for nobody who moves folders."""
+    outer, inner = folder(ada, "outer"), folder(ada, "inner")
+    assert moved(ada, inner, outer).status == 200
+    before = folders.tree_of(tenant.tenant_id).revision
+    assert change(ada, inner, name="renamed").status == 200
+    assert folders.tree_of(tenant.tenant_id).revision == before
+    assert moved(ada, inner, None).status == 200
+    assert folders.tree_of(tenant.tenant_id).revision == before + 1
+
+
+def test_a_file_for_whose_folder_nothing_can_be_found_is_in_none(ada: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F8.20: a folder is never a reason to refuse a file."""
+
+    def unavailable(*_: Any) -> None:
+        raise Unavailable("the table is busy; try again shortly")
+
+    monkeypatch.setattr(FolderName, "read", unavailable)
+    assert stored(ada, "photos/a.jpg")["folderId"] is None
+
+
+def test_counts_of_more_folders_than_are_read_say_that_they_are_not_whole(service: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F13.3"""
+    monkeypatch.setattr(newest, "MAX_COUNTED", 3)
+    for number in range(3):
+        folder(service, str(number))
+    counted = service("GET", "/api/storage/folder-counts").json()
+    assert (len(counted["byFolderId"]), counted["complete"]) == (3, True)
+    folder(service, "one more")
+    counted = service("GET", "/api/storage/folder-counts").json()
+    assert (len(counted["byFolderId"]), counted["complete"]) == (3, False)
+
+
+def test_a_total_is_never_less_than_nothing(tenant: Tenant, service: Client) -> None:
+    """F13.3: the stream may tell of what goes before it tells of what came."""
+    folder_id = folder(service, "f")
+    Folder(tenant.tenant_id, folder_id).change([Folder.object_count.set(-2)], Folder.folder_id.exists())
+    assert listed(service, f"folderId={folder_id}")["meta"]["total"] == 0
+    assert service("GET", "/api/storage/folder-counts").json()["byFolderId"] == {folder_id: 0}
+
+
+def test_what_an_index_shows_too_long_is_waited_for(
+    ada: Client, tenant: Tenant, clock: Clock, woken: list[tuple[str, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F13.6: files that are taken out of a folder may still be shown in it, and children in one that they have left."""
+    gone = folder(ada, "gone")
+    folder(ada, "inner", gone)
+    stored(ada, "a.txt", query=f"?folderId={gone}")
+    children, files = folders.children(tenant.tenant_id, gone, 9), [row_of(tenant, "a.txt")]
+    removed_alone(ada, gone)
+    job_id = woken[-1][0]
+    monkeypatch.setattr(
+        folders, "children", lambda tenant_id, folder_id, most: folders._read(tenant_id, [each.folder_id for each in children])
+    )
+    monkeypatch.setattr(folder_ends, "_filed_in", lambda bucket, folder_id: list(files))
+    for shown_too_long in (children, files):
+        run_job(job_id)
+        assert woken[-1] == (job_id, folder_ends.INDEX_LAG)
+        shown_too_long.clear()
+    settle(tenant, clock)
+    job = ada("GET", f"/jobs/{job_id}").json()
+    assert (job["status"], job["done"], folder_of(ada, "a.txt")) == ("done", 2, None)

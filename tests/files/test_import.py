@@ -13,33 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import aws, outbound, providers
+from chalicelib.access import cache
 from chalicelib.core import importing, jobs, parts, uploads
 from chalicelib.errors import StorageUnavailable
 from chalicelib.providers.s3 import S3
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import FILES
+from chalicelib.tables.jobs import Job
 from infra import stack
 from tests.client import Answer, Client, together
 from tests.conftest import Clock, Tenant, read_environment_again, run_job
-from tests.files.conftest import ROOT, folder, get, keys, listed, refused, row_of, run_pending, stored
+from tests.files.conftest import FILE, ROOT, Choose, Killed, examples, folder, get, keys, listed, refused, row_of, run_pending, stored
 from tests.issuer import Handler, Web
 from tests.servers import hostile
 from tests.unit.test_outbound import LOOPBACK_NOTATIONS, NOT_PUBLIC, certificate
 
-PROPERTY = hypothesis_settings(
-    deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
 MIB = 1 << 20
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0\x1f\x15\xc4\x89"
 PDF = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
-FILE = {
-    "id", "key", "size", "contentType", "checksum", "version", "acl", "folderId", "ownerId", "metadata", "uploadedAt", "updatedAt",
-}  # fmt: skip
 # Seconds for which a server may be silent, where a test is about one that is.
 SHORT = 0.1
 
@@ -428,7 +423,7 @@ def test_a_redirect_to_what_must_not_or_cannot_be_asked_is_refused(ada: Client, 
 
 # ---- where nothing may lead ------------------------------------------------------------------------------------
 @pytest.fixture
-def guarded(web: Web, choose: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+def guarded(web: Web, choose: Choose, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A server on loopback that must not be asked, nor any other connected to, nor a name looked up: proven at the end."""
     choose("STOWAGE_ALLOW_PRIVATE_ENDPOINTS", "false")
     made = connections(monkeypatch)
@@ -475,8 +470,8 @@ def test_a_url_that_is_none_of_the_public_web_is_refused_unasked(ada: Client, gu
 def test_a_name_of_any_address_that_is_not_public_is_refused_unasked(
     ada: Client, guarded: Web, monkeypatch: pytest.MonkeyPatch, addresses: list[str]
 ) -> None:
-    resolving(monkeypatch, {"innocent.example": addresses})
-    error = refused(fetched(ada, f"https://innocent.example:{guarded.port}/a"), 422, "VALIDATION")
+    resolving(monkeypatch, {NAME: addresses})
+    error = refused(fetched(ada, f"https://{NAME}:{guarded.port}/a"), 422, "VALIDATION")
     assert error["details"]["reason"] == "ImportFailed"
     assert not any(address in error["message"] for address in addresses)
     assert keys(ada) == []
@@ -495,13 +490,16 @@ def resolving(monkeypatch: pytest.MonkeyPatch, known: dict[str, list[str]]) -> N
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
+NAME = "innocent.example"
+
+
 @pytest.fixture
-def site(web: Web, choose: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    """A server behind HTTPS whose address, and no other of loopback, passes for a public one."""
+def site(request: pytest.FixtureRequest, web: Web, choose: Choose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A server behind HTTPS whose address, and no other of loopback, passes for a public one; `param` is the host that it is known as."""
     choose("STOWAGE_ALLOW_PRIVATE_ENDPOINTS", "false")
     real = outbound.is_public
     monkeypatch.setattr(outbound, "is_public", lambda address: address == "127.0.0.1" or real(address))
-    path = certificate(tmp_path, "127.0.0.1")
+    path = certificate(tmp_path, getattr(request, "param", "127.0.0.1"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     web.server.socket = context.wrap_socket(web.server.socket, server_side=True)
@@ -763,7 +761,7 @@ def test_a_storage_that_fails_in_between_is_told_as_such_and_nothing_is_left(
 
 
 # ---- several pieces --------------------------------------------------------------------------------------------
-@PROPERTY
+@examples(25)
 @given(
     size=st.integers(0, 200),
     piece=st.integers(1, 70),
@@ -772,7 +770,7 @@ def test_a_storage_that_fails_in_between_is_told_as_such_and_nothing_is_left(
     chunk=st.integers(1, 90),
 )
 def test_in_whatever_pieces_a_file_comes_it_is_stored_byte_for_byte(
-    ada: Client, web: Web, choose: Callable[[str, str], None], size: int, piece: int, part: int, framing: str, chunk: int
+    ada: Client, web: Web, choose: Choose, size: int, piece: int, part: int, framing: str, chunk: int
 ) -> None:
     choose("STOWAGE_IMPORTS_PER_MINUTE", "1000")
     body = random.Random(size).randbytes(size)
@@ -882,6 +880,55 @@ def test_what_takes_longer_than_a_request_is_fetched_by_a_job(ada: Client, bob: 
     assert (data["contentType"], data["folderId"], data["acl"]) == ("text/csv", folder_id, "public")
     assert data["ownerId"] == stored(ada, "mine")["ownerId"]
     assert get(ada, "photos/a.bin").body == slow.web.body
+
+
+def test_a_request_fetches_for_15_seconds_and_its_job_for_30(
+    ada: Client, slow: Slow, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F8.21: a function lives for 28 and must have time to answer; the job asks for the type, and then for the bytes."""
+    given: list[float] = []
+    real = outbound.within
+    monkeypatch.setattr(outbound, "within", lambda seconds: given.append(seconds) or real(seconds))
+    handed_on(ada, at(slow.web, "/a"))
+    assert given == [15]
+    run_pending(tenant)
+    assert given[:2] == [15, 30]
+    assert 29 < given[2] <= 30
+    assert importing.AT_ONCE < 28
+
+
+@pytest.mark.parametrize("given", [None, "text/csv"], ids=["which asks for the type first", "which is told the type"])
+@pytest.mark.parametrize("site", [NAME], indirect=True)
+@pytest.mark.usefixtures("small_pieces")
+def test_a_job_is_not_led_where_a_name_has_come_to_point(
+    ada: Client, site: Web, slow: Slow, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """F8.21: the address was public when the request was made."""
+    resolving(monkeypatch, {NAME: ["127.0.0.1"]})
+    job_id = handed_on(ada, f"https://{NAME}:{site.port}/a", contentType=given)
+    resolving(monkeypatch, {NAME: ["10.0.0.1"]})
+    made = connections(monkeypatch)
+    run_pending(tenant)
+    assert made == []
+    assert job(ada, job_id)["status"] == "failed"
+    assert nothing_is_left(tenant)
+    assert run_pending(tenant) == []
+
+
+@pytest.mark.parametrize("given", [None, "text/csv"], ids=["which asks for the type first", "which is told the type"])
+@pytest.mark.usefixtures("small_pieces")
+def test_a_job_is_not_led_where_a_redirect_points(
+    ada: Client, site: Web, slow: Slow, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """F8.21: on every redirect hop; when the request was made there was none."""
+    job_id = handed_on(ada, f"https://127.0.0.1:{site.port}/a", contentType=given)
+    slow.usual = redirecting((302, "/b"), (302, f"https://10.0.0.1:{site.port}/c"))
+    made = connections(monkeypatch)
+    run_pending(tenant)
+    assert made == [("127.0.0.1", site.port)] * 2
+    assert job(ada, job_id)["status"] == "failed"
+    assert nothing_is_left(tenant)
+    assert run_pending(tenant) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 32, 64, 97])
@@ -1044,10 +1091,6 @@ def test_the_permission_is_asked_again_at_the_end_of_a_job(ada: Client, slow: Sl
 
 
 # ---- jobs that are killed --------------------------------------------------------------------------------------
-class Killed(BaseException):
-    """The process ends here."""
-
-
 class Killer:
     """Ends the process before its next call of AWS but `left`, if that is a number."""
 
@@ -1079,7 +1122,7 @@ def test_a_job_that_is_killed_anywhere_stores_the_file_once(
     tenant: Tenant,
     clock: Clock,
     small_pieces: int,
-    choose: Callable[[str, str], None],
+    choose: Choose,
     size: int,
 ) -> None:
     """F8.21. What was put over it after it had landed is not replaced by a worker that does not know that it had."""
@@ -1163,16 +1206,59 @@ def test_a_tenant_has_thirty_imports_a_minute() -> None:
 
 
 def test_more_imports_than_a_tenant_has_are_told_when_to_come_again(
-    ada: Client, bob: Client, web: Web, clock: Clock, choose: Callable[[str, str], None], new_tenant: Callable[[], Tenant]
+    ada: Client, bob: Client, web: Web, clock: Clock, choose: Choose, new_tenant: Callable[[], Tenant]
 ) -> None:
-    """F8.21. They are the tenant's, whoever of it asks; what is refused unasked takes none."""
+    """F8.21, F15.1. They are the tenant's, whoever of it asks; what is refused unasked takes none."""
     choose("STOWAGE_IMPORTS_PER_MINUTE", "2")
     refused(fetched(ada, "ftp://a.example/a"), 422, "VALIDATION")
     assert [fetched(ada, at(web, "/a")).status, fetched(bob, at(web, "/b")).status] == [201, 201]
     answer = fetched(ada, at(web, "/c"))
-    refused(answer, 429, "RATE_LIMITED")
+    assert refused(answer, 429, "RATE_LIMITED")["details"]["reason"] == "Throttled"
     assert 1 <= int(answer.headers["retry-after"]) <= 30
     assert web.asked == ["/a", "/b"]
     assert fetched(new_tenant().service, at(web, "/d")).status == 201
     clock.advance(int(answer.headers["retry-after"]))
     assert fetched(ada, at(web, "/c")).status == 201
+
+
+def test_a_folder_that_has_gone_before_the_job_begins_is_none(ada: Client, slow: Slow, tenant: Tenant, clock: Clock) -> None:
+    """F8.21, F8.20: as where it goes while bytes are sent."""
+    folder_id = folder(ada, "holidays")
+    job_id = handed_on(ada, at(slow.web, "/a"), folderId=folder_id)
+    assert ada("DELETE", f"/api/folders/{folder_id}").status == 200
+    cache.forget_everything()
+    run_job(job_id)
+    assert job(ada, job_id)["status"] == "done"
+    assert listed(ada)["data"][0]["folderId"] is None
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_asking_for_the_type_takes_of_the_jobs_thirty_seconds(
+    ada: Client, slow: Slow, tenant: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F8.21"""
+    slow.start = b""
+    job_id = handed_on(ada, at(slow.web, "/a"))
+    given: list[float] = []
+    real, usual = outbound.within, slow.usual
+
+    def late(request: BaseHTTPRequestHandler) -> None:
+        clock.advance(12)
+        usual(request)
+
+    slow.usual = late
+    monkeypatch.setattr(outbound, "within", lambda seconds: given.append(seconds) or real(seconds))
+    run_job(job_id)
+    assert job(ada, job_id)["status"] == "done"
+    assert given[0] == 30
+    assert 17 < given[1] <= 18
+
+
+def test_the_url_of_a_job_is_sealed_while_it_waits(ada: Client, slow: Slow) -> None:
+    """It may be a signed one, and lies there for a week."""
+    job_id = handed_on(ada, at(slow.web, "/a?signature=hunter2"), key="a")
+    stored_job = Job.read(job_id)
+    assert stored_job is not None
+    assert "hunter2" not in str(stored_job.attribute_values)
+    run_job(job_id)
+    assert slow.web.asked[-1] == "/a?signature=hunter2"

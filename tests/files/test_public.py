@@ -9,20 +9,25 @@ import pytest
 import urllib3
 from PIL import Image
 
-from chalicelib import providers
+from chalicelib import providers, seam
 from chalicelib.access.cache import forget_everything
 from chalicelib.access.principals import Principal, Role
-from chalicelib.core import publishing, tenants
+from chalicelib.core import cleanup, jobs, publishing, tenants
 from chalicelib.settings import settings
 from chalicelib.tables.buckets import FILES, Bucket
 from chalicelib.tables.jobs import Job
 from chalicelib.tables.table import scan
+from chalicelib.tables.transforms import Published
 from infra import stack
+from tests.api.tus_client import encoded
 from tests.client import Answer, Client
 from tests.conftest import Call, Clock, Tenant, run_job
 from tests.durability.conftest import Stream
 from tests.files.conftest import get, patch, put, refused, row_of, run_pending, stored
+from tests.files.test_import import at, imported
+from tests.files.test_uploads import Uploads
 from tests.images import pictures
+from tests.issuer import Web
 
 Choose = Callable[[str, str], None]
 
@@ -402,10 +407,38 @@ def overwrite_by_storage(client: Client) -> None:
     by_storage(client, "POST", f"object/.files/{KEY}", OTHER, content_type="image/jpeg")
 
 
+def overwrite_by_tus(client: Client) -> None:
+    Uploads(client).begin(len(OTHER), OTHER, upload_metadata=encoded(key=KEY, contentType="image/jpeg"))
+
+
+def overwrite_by_import(client: Client) -> None:
+    site = Web()
+    site.body, site.headers = OTHER, {"Content-Type": "image/jpeg"}
+    try:
+        imported(client, at(site, "/other.jpg"), key=KEY)
+    finally:
+        site.stop()
+
+
+def move_to_another_bucket(client: Client) -> None:
+    by_storage(client, "POST", "object/move", {"bucket": ".files", "from": KEY, "to_bucket": "elsewhere", "to": KEY})
+
+
 ENDINGS = [make_private, overwrite, overwrite_privately, delete, move_another_over_it]
 ENDINGS += [delete_by_storage, delete_many_by_storage, overwrite_by_storage]
+ENDINGS += [overwrite_by_tus, overwrite_by_import, move_to_another_bucket]
 
 
+@pytest.fixture
+def elsewhere(tenant: Tenant, choose: Choose) -> None:
+    """What some endings lead to, or come from: a bucket that users store in, and sites on loopback."""
+    choose("STOWAGE_ALLOW_PRIVATE_ENDPOINTS", "true")
+    tenant.service.bucket("elsewhere")
+    anything = {"bucket": "elsewhere", "name": "anything", "operation": "INSERT", "definition": "true"}
+    assert tenant.service("POST", "/storage/policies", anything).status == 201
+
+
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("end", ENDINGS)
 def test_what_was_published_goes_when_its_file_does_not_show_it_any_more(
     tenant: Tenant, photo: Client, origin: str, stream: Stream, clock: Clock, end: Callable[[Client], None]
@@ -663,3 +696,111 @@ def test_the_bucket_of_files_itself_cannot_be_made_public(tenant: Tenant, photo:
     for fields in ({"public": True}, {"visibility": "public"}):
         assert tenant.service("PUT", "/storage/buckets/.files", fields).status in (400, 403, 409)
     assert tenant.nobody("GET", f"/storage/public/{tenant.tenant_id}/.files/{KEY}").status == 404
+
+
+# ---- what only some may have ---------------------------------------------------------------------------
+@pytest.mark.parametrize("mode", ["presets", "signed"])
+def test_what_the_service_key_may_have_beyond_a_buckets_mode_is_not_published(
+    tenant: Tenant, held: Callable[[str], Client], mode: str
+) -> None:
+    """F11.17: nobody else could ask for it."""
+    held(mode)
+    answer = get(tenant.service, KEY, "?width=21")
+    assert (answer.status, pictures.opened(answer.body).width) == (200, 21)
+    assert answer.headers["cache-control"].startswith("public")
+    assert published(tenant) == []
+    refused(anybody(tenant, "?width=21"), 403, "FORBIDDEN")
+
+
+def test_strangers_use_up_nothing_that_the_tenants_own_have(tenant: Tenant, photo: Client, origin: str, choose: Choose) -> None:
+    """F11.17"""
+    choose("STOWAGE_TRANSFORMS_PER_MINUTE", "1")
+    location_of(anybody(tenant, "?width=20"))
+    refused(anybody(tenant, "?width=21"), 429, "RATE_LIMITED")
+    patch(photo, KEY, acl="private")
+    assert get(photo, KEY, "?width=22").status == 200
+
+
+# ---- marks ---------------------------------------------------------------------------------------------
+def test_where_the_origin_lies_by_now_does_not_matter_to_what_was_published(
+    tenant: Tenant, photo: Client, origin: str, choose: Choose, stream: Stream
+) -> None:
+    """F11.18: the consumer of the stream knows what was published by its mark."""
+    url = location_of(anybody(tenant))
+    choose("STOWAGE_PUBLIC_BASE_URL", "")
+    make_private(photo)
+    stream.deliver()
+    run_pending(tenant)
+    assert is_gone(url)
+
+
+def test_a_public_file_of_which_nothing_was_published_ends_without_a_job(
+    tenant: Tenant, photo: Client, origin: str, stream: Stream
+) -> None:
+    """F11.18"""
+    delete(photo)
+    stream.deliver()
+    assert withdrawals(tenant) == []
+
+
+@pytest.mark.parametrize("end", [make_private, overwrite, delete])
+def test_a_file_that_changes_while_a_stranger_asks_is_not_published(
+    tenant: Tenant, photo: Client, origin: str, calls: list[Call], monkeypatch: pytest.MonkeyPatch, end: Callable[[Client], None]
+) -> None:
+    """F11.18: between the look at the file and the mark, after which the stream would tell of it."""
+    real = Published.put
+
+    def late(row: Published, *arguments: Any) -> None:
+        end(photo)
+        real(row, *arguments)
+
+    monkeypatch.setattr(Published, "put", late)
+    refused(anybody(tenant), 404, "NOT_FOUND")
+    assert INVOKE not in calls
+    assert published(tenant) == []
+
+
+def is_mark(tenant: Tenant, key: str) -> bool:
+    return key.startswith(folder_of(tenant)) and key.endswith("/")
+
+
+def test_a_mark_outlives_what_it_tells_of(tenant: Tenant, photo: Client, origin: str, stream: Stream, clock: Clock) -> None:
+    """F11.18: which is a day old at most: it is renewed while it has more than that left."""
+    for _ in range(4):
+        location_of(anybody(tenant))
+        (row,) = (Published.from_raw_data(item) for page in scan(Published) for item in page if is_mark(tenant, item["result_key"]["S"]))
+        assert row.expires_at > seam.timestamp() + 2 * publishing.DAY - 60
+        for listed in published(tenant):
+            providers.internal().delete([listed])
+        clock.advance(publishing.DAY)
+
+
+def test_a_job_whose_waking_was_lost_is_woken_when_the_stream_tells_again(
+    tenant: Tenant, photo: Client, origin: str, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F11.18: the process died between the job's row and its message."""
+    location_of(anybody(tenant))
+    make_private(photo)
+    woken: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "wake", lambda job_id, delay=0: None)
+        records = stream.deliver()
+    monkeypatch.setattr(jobs, "wake", lambda job_id, delay=0: woken.append(job_id))
+    stream.deliver(records)
+    assert woken == [job.job_id for job in withdrawals(tenant)]
+    run_pending(tenant)
+    woken.clear()
+    for job in withdrawals(tenant):
+        job.change([Job.pending.remove()], Job.job_id.exists())
+    stream.deliver(records)
+    assert woken == []
+
+
+def test_a_folder_that_serves_as_storage_drops_what_is_a_day_old(
+    tenant: Tenant, on_filesystem: Any, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """F11.18: where no lifecycle rule does."""
+    providers.internal().put("public/b/v/w20", b"picture", "image/webp")
+    clock.advance(publishing.DAY + 1)
+    assert cleanup.expire_copies() == 1
+    assert list(providers.internal().list("public/")) == []

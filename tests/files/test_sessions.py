@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from infra import stack
 from tests.api.tus_client import CHUNK, encoded, id_of
 from tests.client import Answer, Client
 from tests.conftest import Clock, Tenant
-from tests.files.conftest import TEXT, folder, get, keys, listed, refused, stored
+from tests.files.conftest import TEXT, Choose, allow, folder, get, keys, listed, refused, stored
 
 COOKIE = "stowage_session"
 ORIGIN = "http://api.test"
@@ -43,8 +42,6 @@ OTHER_ORIGINS = [
     "http://",
     "*",
 ]
-
-Choose = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -98,17 +95,15 @@ def signed_in(tenant: Tenant) -> Browser:
 
 
 # ---- beginning -----------------------------------------------------------------------------------------
-def test_a_token_is_exchanged_for_a_cookie(tenant: Tenant) -> None:
-    answer = begun(tenant.user(exp=int(seam.timestamp()) + 600))
+def test_a_token_is_exchanged_for_a_cookie(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = seam.timestamp()
+    monkeypatch.setattr(seam, "timestamp", lambda: now)
+    answer = begun(tenant.user(exp=int(now) + 600))
     name, value, attributes = set_cookie(answer)
     assert (name, len(value) >= 43, value.isascii()) == (COOKIE, True, True)
-    assert attributes.keys() == {"path", "max-age", "httponly", "samesite", "secure"}
-    assert (attributes["path"], attributes["samesite"]) == ("/", "Lax")
-    assert 0 < int(attributes["max-age"]) <= 600
+    assert attributes == {"path": "/", "max-age": "600", "httponly": "", "samesite": "Lax", "secure": ""}
     assert answer.headers["cache-control"] == "no-store"
-    assert answer.json().keys() == {"expires_at"}
-    left = datetime.fromisoformat(answer.json()["expires_at"]).timestamp() - seam.timestamp()
-    assert int(attributes["max-age"]) - 1 <= left <= 600
+    assert answer.json() == {"expires_at": seam.iso(seam.at(int(now) + 600))}
 
 
 @pytest.mark.parametrize(
@@ -187,8 +182,7 @@ def test_a_cookie_reads_what_its_token_would(tenant: Tenant, ada: Client, bob: C
 
 
 def test_a_session_is_what_its_token_was(tenant: Tenant, ada: Client) -> None:
-    policy = {"bucket": ".files", "operation": "SELECT", "definition": "auth_role() = 'editor' AND auth_email() = 'eve@example.com'"}
-    assert tenant.service("POST", "/storage/policies", policy | {"name": "editors"}).status == 201
+    allow(tenant.service, "SELECT", "auth_role() = 'editor' AND auth_email() = 'eve@example.com'")
     stored(ada, "a.txt")
     assert listed_by(browser(tenant, sub="eve", role="editor", email="eve@example.com")) == ["a.txt"]
     refused(browser(tenant, sub="eve", role="editor", email="other@example.com")("GET", "/api/storage"), 403, "FORBIDDEN")
@@ -210,6 +204,10 @@ def listed_by(ask: Browser) -> list[str]:
 
 
 # ---- changing ------------------------------------------------------------------------------------------
+# What who may do so is answered to each of the changes below, one after the other.
+CHANGED = [201, 200, 200, 200, 200, 200, 201, 200, 200, 201, 200, 204, 204, 204]
+
+
 @dataclass(frozen=True)
 class Drive:
     """What ada has, and every way to change it."""
@@ -252,6 +250,7 @@ def drive(ada: Client) -> Drive:
 
 @pytest.mark.parametrize("origin", OTHER_ORIGINS)
 def test_a_cookie_changes_nothing_for_a_page_of_another_origin(drive: Drive, signed_in: Browser, origin: str | None) -> None:
+    """F9.22"""
     before = drive.state()
     for method, path, body, headers in (*drive.changes(), ("POST", "/api/storage/from-url", {"url": "http://example.com/a"}, {})):
         answer = signed_in.on(origin)(method, path, body, headers)
@@ -266,9 +265,7 @@ def test_a_cookie_changes_nothing_for_a_page_of_another_origin(drive: Drive, sig
 
 
 def test_a_cookie_changes_what_a_page_of_this_origin_asks_for(drive: Drive, signed_in: Browser) -> None:
-    for method, path, body, headers in drive.changes():
-        answer = signed_in(method, path, body, headers)
-        assert answer.status in (200, 201, 204), (method, path, answer.body)
+    assert [signed_in(*change).status for change in drive.changes()] == CHANGED
     files, folders, uploads = drive.state()
     assert [each["key"] for each in files["data"]] == ["new.txt"]
     assert [each["name"] for each in folders["data"]] == ["new"]
@@ -279,7 +276,8 @@ def test_a_cookie_changes_what_a_page_of_this_origin_asks_for(drive: Drive, sign
 def test_two_origins_are_none(drive: Drive, signed_in: Browser, origins: list[str]) -> None:
     before = drive.state()
     for method, path, body, headers in drive.changes():
-        assert signed_in.on(origins)(method, path, body, headers).status in (400, 403, 422)
+        answer = signed_in.on(origins)(method, path, body, headers)
+        assert answer.status == (400 if path.startswith("/api/uploads") else 422), (method, path, answer.body)
     assert drive.state() == before
 
 
@@ -317,11 +315,9 @@ def test_an_origin_that_may_read_by_cors_changes_nothing_by_cookie(drive: Drive,
 @pytest.mark.parametrize("origin", [None, "http://evil.test", "null"])
 def test_with_a_token_no_origin_is_needed(drive: Drive, ada: Client, signed_in: Browser, origin: str | None) -> None:
     """Nor is it where the browser adds a cookie to it."""
-    for ask in (ada, Browser(ada, signed_in.cookie)):
-        answer = ask("PUT", "/api/storage/b.txt", b"bytes", TEXT | ({} if origin is None else {"origin": origin}))
-        assert answer.status in (200, 201), answer.body
-    for method, path, body, headers in drive.changes():
-        assert Browser(ada, signed_in.cookie, origin)(method, path, body, headers).status in (200, 201, 204)
+    headers = TEXT | ({} if origin is None else {"origin": origin})
+    assert [ask("PUT", "/api/storage/b.txt", b"bytes", headers).status for ask in (ada, Browser(ada, signed_in.cookie))] == [201, 200]
+    assert [Browser(ada, signed_in.cookie, origin)(*change).status for change in drive.changes()] == CHANGED
 
 
 def test_what_is_sent_beside_the_cookie_wins(tenant: Tenant, ada: Client, bob: Client, signed_in: Browser) -> None:
@@ -429,13 +425,12 @@ def test_a_session_ends_with_its_token(tenant: Tenant, clock: Clock) -> None:
     refused_to_all(ask("GET", "/api/storage"))
 
 
-def test_a_token_that_has_just_expired_begins_no_session_that_outlives_it(tenant: Tenant) -> None:
-    answer = tenant.user(exp=int(seam.timestamp()) - 30)("POST", "/auth/session")
-    if answer.status == 200:
-        assert set_cookie(answer)[2]["max-age"] == "0"
-        refused_to_all(Browser(tenant.nobody, f"{COOKIE}={text_of(answer)}")("GET", "/api/storage"))
-    else:
-        assert answer.status == 401
+def test_a_token_that_has_just_expired_begins_no_session(tenant: Tenant) -> None:
+    """It is still taken elsewhere, for clocks differ by seconds."""
+    user = tenant.user(exp=int(seam.timestamp()) - 30)
+    assert user("GET", "/api/storage").status == 200
+    answer = user("POST", "/auth/session")
+    assert (answer.status, "set-cookie" in answer.headers) == (401, False)
 
 
 def test_a_session_ends_with_its_tenant(tenant: Tenant, new_tenant: Any, clock: Clock, signed_in: Browser) -> None:
@@ -482,7 +477,8 @@ def test_a_cookie_that_is_none_is_refused(tenant: Tenant, ada: Client, signed_in
     refused_to_all(ask("GET", "/api/storage"))
     refused_to_all(ask("DELETE", "/api/storage/a.txt"))
     assert ask("POST", "/api/uploads", headers=TUS | {"upload-length": "1", "upload-metadata": encoded(key="o")}).status == 401
-    assert ask("DELETE", "/auth/session").status in (200, 400, 401, 403)
+    if not name.startswith("two"):
+        assert ask("DELETE", "/auth/session").status == 200
     assert listed_by(signed_in) == ["a.txt"]
 
 
@@ -502,16 +498,15 @@ def test_a_cookie_is_found_among_others(tenant: Tenant, signed_in: Browser, arou
 def test_cookies_that_contradict_each_other_are_refused(tenant: Tenant, signed_in: Browser) -> None:
     contradiction: Any = [signed_in.cookie, f"{COOKIE}=made-up"]
     for cookies in (contradiction, contradiction[::-1]):
-        for method, path in (("GET", "/api/storage"), ("PUT", "/api/storage/a.txt"), ("DELETE", "/auth/session")):
-            assert 400 <= Browser(tenant.nobody, cookies)(method, path).status < 500
+        for method, path in (("GET", "/api/storage"), ("PUT", "/api/storage/a.txt")):
+            refused_to_all(Browser(tenant.nobody, cookies)(method, path))
     assert listed_by(signed_in) == []
 
 
 def test_a_made_up_cookie_hides_no_default_tenant_of_nobodys(tenant: Tenant, choose: Choose) -> None:
     """A credential that is wrong is never taken for none."""
     choose("STOWAGE_DEFAULT_TENANT", tenant.tenant_id)
-    policy = {"bucket": ".files", "name": "anybody", "operation": "SELECT", "definition": "true"}
-    assert tenant.service("POST", "/storage/policies", policy).status == 201
+    allow(tenant.service, "SELECT")
     assert tenant.nobody("GET", "/api/storage").status == 200
     refused_to_all(Browser(tenant.nobody, f"{COOKIE}=made-up")("GET", "/api/storage"))
 
@@ -548,3 +543,12 @@ def test_a_file_that_a_cookie_stores_is_its_users(tenant: Tenant, ada: Client, s
     assert signed_in("PUT", "/api/storage/a.txt", b"bytes", TEXT).json()["data"]["ownerId"] == stored(ada, "b.txt")["ownerId"]
     assert sorted(keys(ada)) == ["a.txt", "b.txt"]
     assert keys(tenant.user(sub="bob")) == []
+
+
+@pytest.mark.parametrize("other", ["x", ""])
+def test_a_session_is_ended_also_beside_a_cookie_of_another_site(tenant: Tenant, ada: Client, signed_in: Browser, other: str) -> None:
+    """A site of the same domain may have set one of the name; signing out must not depend on it."""
+    both = f"{COOKIE}={other}; {signed_in.cookie}"
+    answer = tenant.nobody("DELETE", "/auth/session", headers={"cookie": both, "origin": ORIGIN})
+    assert (answer.status, set_cookie(answer)[2]["max-age"]) == (200, "0")
+    refused_to_all(signed_in("GET", "/api/storage"))

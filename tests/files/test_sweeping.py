@@ -9,9 +9,14 @@ from chalicelib.tables.garbage import Quarantined
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import Transaction
 from tests.client import Client
-from tests.conftest import Tenant
-from tests.durability.conftest import Stream
-from tests.files.conftest import folder, get, keys, row_of, stored
+from tests.conftest import Clock, Tenant
+from tests.durability.conftest import Machinery, Stream, machinery
+from tests.files.conftest import delete, folder, get, keys, row_of, stored
+
+__all__ = ["machinery"]  # a fixture
+
+# Superseded bytes stay for a day, for those who are reading them, and go with the hour after it.
+DAY = 25 * 3600
 
 
 def hidden(tenant: Tenant, key: str) -> Quarantined:
@@ -23,6 +28,18 @@ def hidden(tenant: Tenant, key: str) -> Quarantined:
         transaction.remove(row, StoredObject.name.exists())
         transaction.put(made)
     return made
+
+
+def bytes_under(tenant: Tenant, key: str) -> str:
+    """The physical key of a file's bytes."""
+    row = row_of(tenant, key)
+    assert row is not None
+    return str(row.physical_key)
+
+
+def held(tenant: Tenant) -> set[str]:
+    """The physical keys of all that the storage holds of the tenant's files."""
+    return {each.key for each in providers.internal().list(names.container(tenant.tenant_id, FILES))}
 
 
 @pytest.mark.parametrize("goes", [True, False], ids=["folder gone", "folder there"])
@@ -70,3 +87,27 @@ def test_superseded_bytes_of_files_are_filed_as_garbage(tenant: Tenant, ada: Cli
     new = row_of(tenant, "a.txt")
     assert new is not None
     assert not garbage.is_filed(new.physical_key)
+
+
+def test_a_day_later_only_the_bytes_of_what_is_a_file_are_there(
+    tenant: Tenant, ada: Client, service: Client, machinery: Machinery, clock: Clock
+) -> None:
+    """F8.15: also of one that is called otherwise than its bytes, and of one that was put where another had been."""
+    for key in ("gone", "over", "moved", "onto"):
+        stored(ada, key, f"first {key}".encode())
+    unneeded = {bytes_under(tenant, key) for key in ("gone", "over", "onto")}
+    assert delete(ada, "gone").status == 200
+    stored(ada, "over", b"second over")
+    assert ada("POST", "/storage/object/move", {"bucket": FILES, "from": "moved", "to": "docs/moved"}).status == 200
+    stored(ada, "draft", b"draft")
+    moved_onto = ada("POST", "/storage/object/move", {"bucket": FILES, "from": "draft", "to": "onto"}, {"x-upsert": "true"})
+    assert moved_onto.status == 200
+    files = {"over": b"second over", "docs/moved": b"first moved", "onto": b"draft"}
+    needed = {bytes_under(tenant, key) for key in files}
+    machinery.stream.deliver()
+    assert held(tenant) == needed | unneeded
+    clock.advance(DAY)
+    machinery.hour()
+    assert held(tenant) == needed
+    assert {key: get(service, key).body for key in files} == files
+    assert get(service, "gone").status == 404

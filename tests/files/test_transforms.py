@@ -479,3 +479,35 @@ def test_the_colours_of_a_profile_stay_what_they_are(photo: Client, form: str) -
         made = ImageCms.profileToProfile(made, ImageCms.ImageCmsProfile(BytesIO(kept)), ImageCms.createProfile("sRGB")) or made
     wanted, faded = (pictures.pixels(image.resize((40, 20), Image.Resampling.BOX)) for image in (upright, numbers))
     assert pictures.distance(pictures.pixels(made), wanted) < 4 < pictures.distance(faded, wanted)
+
+
+# ---- the same files by the storage surface ---------------------------------------------------------------
+OF_OBJECT = f"/storage/object/.files/{KEY}"
+
+
+@pytest.mark.parametrize("acl", ["private", "public"])
+@pytest.mark.parametrize("query", ["?width=20", "?width=20&version={version}", "?format=auto"])
+def test_no_shared_cache_keeps_what_the_storage_surface_gives_of_a_file(
+    tenant: Tenant, new_tenant: Any, photo: Client, acl: str, query: str
+) -> None:
+    """F11.18: its URLs name no tenant, so that another's picture of the same key has the same one."""
+    patch(photo, KEY, acl=acl)
+    other = new_tenant().user(sub="ada")
+    stored(other, KEY, PICTURE, f"?acl={acl}", content_type="image/png")
+    for client, size in ((photo, (20, 10)), (other, (20, 10))):
+        path = OF_OBJECT + query.format(version=client("GET", "/api/storage").json()["data"][0]["version"])
+        got = client("GET", path)
+        for answer in (got, client("HEAD", path), client("GET", path, headers={"if-none-match": got.headers["etag"]})):
+            assert answer.headers["cache-control"].startswith("private")
+            assert ("immutable" in answer.headers["cache-control"]) == ("version" in query)
+        if "width" in query:
+            assert shown(got).size == size
+
+
+def test_how_strict_it_is_goes_by_the_surface_that_is_asked(photo: Client, ada: Client) -> None:
+    """CONTRACT: what is no image is given as it is by the one, and 422 by the other."""
+    stored(ada, "notes.txt", b"words")
+    refused(get(ada, "notes.txt", "?width=20"), 422, "VALIDATION")
+    refused(get(photo, KEY, "?format=auto"), 422, "VALIDATION")
+    assert ada("GET", "/storage/object/.files/notes.txt?width=20").body == b"words"
+    assert photo("GET", f"{OF_OBJECT}?format=auto", headers={"accept": "image/webp"}).headers["content-type"] == "image/webp"

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from chalicelib.core import transforms
 from chalicelib.images.transform import MAX_PIXELS
 from chalicelib.settings import PAYLOAD_LIMIT
+from tests.unit.test_template import MODELS, noun
 
 from .deployed import Stack
 
@@ -94,37 +95,8 @@ def test_deleting_the_stack_deletes_no_data(resources: Resources) -> None:
 
 
 def test_keys_of_tables_and_models_are_the_same(stack: Stack) -> None:
-    from chalicelib.tables import buckets, deltas, folders, garbage, jobs, keys, limits, objects, storages, tenants, transforms, uploads
-
-    models = (
-        tenants.Tenant,
-        tenants.ApiKey,
-        buckets.Bucket,
-        objects.StoredObject,
-        objects.Placement,
-        jobs.Job,
-        garbage.Garbage,
-        garbage.Cursor,
-        garbage.Sweep,
-        garbage.Suspect,
-        garbage.Quarantined,
-        uploads.UploadSession,
-        uploads.PartsPage,
-        storages.Storage,
-        storages.StorageName,
-        keys.VaultKey,
-        deltas.Delta,
-        deltas.DeltaPointer,
-        folders.Folder,
-        folders.FolderName,
-        folders.FolderTree,
-        tenants.Session,
-        transforms.Transform,
-        limits.Limit,
-    )
-    for model in models:
-        noun = model.Meta.table_name.partition("-")[2]
-        schema = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-{noun}")["Table"]["KeySchema"]
+    for model in MODELS:
+        schema = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-{noun(model)}")["Table"]["KeySchema"]
         by_kind = {key["KeyType"]: key["AttributeName"] for key in schema}
         attributes = model.get_attributes().values()
         kinds = [("HASH" if key.is_hash_key else "RANGE", key.attr_name) for key in attributes if key.is_hash_key or key.is_range_key]
@@ -163,11 +135,11 @@ def test_files_are_found_by_the_one_index_that_has_what_a_list_shows(stack: Stac
 
 
 def test_keys_of_a_user_and_deltas_to_be_looked_at_are_found_by_index(stack: Stack) -> None:
-    for noun, expected in (
+    for table, expected in (
         ("keys", ("by-owner", "ALL", "owner_key", "key_uuid")),
         ("deltas", ("by-expiry", "KEYS_ONLY", "expiry_hour", "item")),
     ):
-        (index,) = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-{noun}")["Table"]["GlobalSecondaryIndexes"]
+        (index,) = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-{table}")["Table"]["GlobalSecondaryIndexes"]
         by_kind = {key["KeyType"]: key["AttributeName"] for key in index["KeySchema"]}
         assert (index["IndexName"], index["Projection"]["ProjectionType"], by_kind["HASH"], by_kind["RANGE"]) == expected
 

@@ -52,7 +52,7 @@ ACCESS_KEY = "AKIDRECOGNISABLE0001"
 SECRET_KEY = "reco/gnisable+secret=key0123456789abcdef"
 PASSWORD = "reco: gnisable/p@ss w%rd+é"
 PASSPHRASE = "reco gnisable passphrase"
-AUTH_SECRET = "reco/gnisable+auth secret of URLs"
+AUTH_SECRET = "reco/gnisable+auth secret of URLs of files"
 LIBRARIES = ("botocore", "urllib3", "paramiko", "azure", "requests", "msrest", "asyncio", "concurrent")
 PRESIGNED = re.compile(r"X-Amz-Credential=[^&\"\\ ]+")
 PRIVATE_KEY = (

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib import settings
+from chalicelib import seam, settings
 from chalicelib.access import sealing
 from chalicelib.settings import SettingsError
 from tests.conftest import MASTER_KEY
@@ -241,3 +241,21 @@ RFC_4231 = [
 @pytest.mark.parametrize("case", RFC_4231)
 def test_the_keyed_hash_is_that_of_rfc_4231(case: Authentication) -> None:
     assert hmac.digest(case.key, case.data, "sha256").hex() == case.digest
+
+
+def test_keys_that_nobody_has_are_looked_for_once_in_a_while(use_key: UseKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be unsealed may come from anybody, as a cursor does: each look would be a call of the parameter store."""
+    now, reads = [1_000_000.0], []
+    monkeypatch.setattr(seam, "timestamp", lambda: now[0])
+    use_key("")
+    monkeypatch.setenv("STOWAGE_MASTER_KEY_PARAMETER", "/somewhere")
+    settings.settings.cache_clear()
+    monkeypatch.setattr(sealing, "_stored_master_keys", lambda parameter: reads.append(parameter) or MASTER_KEY)
+    for _ in range(50):
+        with pytest.raises(SettingsError, match="was sealed under"):
+            sealing.unseal("ffffffff.AAAA", RECORD)
+    assert len(reads) == 2
+    now[0] += sealing.LOOK_AGAIN_EVERY
+    with pytest.raises(SettingsError, match="was sealed under"):
+        sealing.unseal("ffffffff.AAAA", RECORD)
+    assert len(reads) == 3

@@ -20,6 +20,7 @@ VALUES = {
     "transforms_per_minute": "7",
     "probes_per_minute": "7",
     "imports_per_minute": "7",
+    "auth_secret": "x" * 32,
     "enabled_providers": "sftp,azure_blob",
     "allow_org_byos": "false",
     "platform_storage": "true",

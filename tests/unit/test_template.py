@@ -1,7 +1,9 @@
 """The models and the template agree: a name or key that differs would show only on AWS."""
 
 import inspect
+import itertools
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +149,29 @@ def test_models_that_share_a_table_never_share_a_row() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d", seam.hour(seam.timestamp()))
     assert not uploads.UploadSession.SESSION.startswith(uploads.PartsPage.PREFIX)
     assert not names.is_uuid(deltas.DeltaPointer.ITEM), "a delta lies under its id"
-    assert not names.is_uuid(folders.FolderTree.ITEM), "a folder lies under its id"
-    assert not folders.FolderTree.ITEM.startswith(folders.FolderName.PREFIX)
+    beside = (folders.FolderName.PREFIX, folders.FolderCount.PREFIX, folders.FolderTree.ITEM)
+    assert not any(word.startswith(other) for word, other in itertools.permutations(beside, 2))
+    highest = str(uuid.UUID(int=2**128 - 1))
+    assert highest < folders.Folder.ABOVE_IDS < min(beside), "a folder lies under its id, by which it is told from the rest"
     assert not re.fullmatch("[0-9a-f]{64}", tenants.Session.PREFIX + "0" * (64 - len(tenants.Session.PREFIX))), "a key lies under its hash"
 
 
 def test_the_stream_of_objects_carries_both_images(tables: dict[str, Any]) -> None:
     streams = {name: each["StreamSpecification"] for name, each in tables.items() if "StreamSpecification" in each}
     assert streams == {"objects": {"StreamViewType": "NEW_AND_OLD_IMAGES"}}
+
+
+@pytest.mark.parametrize(
+    ("function", "setting", "parameter"),
+    [
+        ("APIHandler", "STOWAGE_AUTH_SECRET", "AuthSecret"),
+        ("APIHandler", "STOWAGE_PUBLIC_BASE_URL", "PublicBaseUrl"),
+    ],
+)
+def test_a_function_is_told_what_it_needs_of_the_parameters(function: str, setting: str, parameter: str) -> None:
+    template = stack.read_template()
+    assert template["Resources"][function]["Properties"]["Environment"]["Variables"].get(setting) == {"Ref": parameter}
+    assert parameter in template["Parameters"]
 
 
 def test_no_local_index_caps_a_bucket(tables: dict[str, Any]) -> None:

@@ -49,16 +49,16 @@ def get(request: Request) -> Answer:
     key, token = request.path("key"), request.query.get("token")
     if token is not None:
         opened = file_tokens.open_file(token, key)
-        return downloads.answer(request, opened.found, opened)
+        return downloads.answer(request, opened.found, opened, is_file=True)
     is_transform = bool(PARAMETERS & request.query.keys())
-    return downloads.answer(request, files.find(request.tenant_principal, key, is_transform))
+    return downloads.answer(request, files.find(request.tenant_principal, key, is_transform), is_file=True)
 
 
 def get_public(request: Request) -> Answer:
     found = files.find_published(request.path("tenant_id"), request.path("key"))
     if not PARAMETERS & request.query.keys():
         raise InvalidRequest("only transforms of public files are given here; say how it is to be shown, such as ?width=800")
-    return downloads.answer(request, found)
+    return downloads.answer(request, found, is_file=True)
 
 
 def change(request: Request, body: "models.ChangeFile") -> Answer:
@@ -104,7 +104,7 @@ def import_from_url(request: Request, body: "models.ImportFile") -> Answer:
     from chalicelib.core import importing
     from chalicelib.tables.jobs import Job
 
-    wanted = importing.Import(body.url, body.key, body.contentType, body.upsert, Filing(body.acl, body.folderId))
+    wanted = importing.Import(body.url, body.key or "", body.contentType, body.upsert, Filing(body.acl, body.folderId))
     done = importing.begin(request.principal, wanted)
     if isinstance(done, Job):
         started: models.ImportStarted = {"jobId": done.job_id, "url": f"{request.base_url}/jobs/{done.job_id}"}

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from chalicelib.core import folders, names
+from chalicelib.core import folder_ends, folders, names
 from chalicelib.errors import InvalidCursor
 from chalicelib.surfaces.http import Request, json_answer
 from chalicelib.tables.folders import Folder
@@ -31,7 +31,7 @@ def change(request: Request, body: "models.ChangeFolder") -> Answer:
 
 
 def delete(request: Request) -> Answer:
-    folders.delete(request.principal, request.path("folder_id"))
+    folder_ends.delete(request.principal, request.path("folder_id"))
     return json_answer(200, {"ok": True})
 
 

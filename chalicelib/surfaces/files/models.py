@@ -182,7 +182,7 @@ class FolderListMeta(TypedDict):
 
 
 class FolderList(TypedDict):
-    """Folders, by name, 2,000 a page."""
+    """Folders, 2,000 a page, each page by name."""
 
     data: list[Folder]
     meta: FolderListMeta
@@ -198,7 +198,6 @@ class FileUpload(TypedDict):
     status: Literal["uploading", "completed", "expired", "aborted"]
     contentType: str
     folderId: str | None
-    parts: int
     createdAt: str
     expiresAt: str
 

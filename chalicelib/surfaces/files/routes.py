@@ -29,8 +29,8 @@ from chalicelib.errors import (
     UploadExpired,
     UploadNotFound,
 )
-from chalicelib.images.options import FITS, FORMATS, MAX_QUALITY, MAX_SIDE
 from chalicelib.surfaces.http import json_answer
+from chalicelib.surfaces.parameters import FLAG, NUMBER, reading, transforming
 from chalicelib.surfaces.routes import Parameter, Route, Surface
 from chalicelib.webapp import Answer
 
@@ -60,43 +60,34 @@ CODES = {
     503: "UNAVAILABLE",
 }
 
-_NUMBER = {"type": "integer"}
-_FLAG = {"type": "string", "enum": ["true", "false", "1", "0"]}
 _ACL = {"type": "string", "enum": ["public", "private"]}
-_SIDE = _NUMBER | {"minimum": 1, "maximum": MAX_SIDE}
 _LISTING = (
-    Parameter("prefix", "query", "Only keys that start with it."),
+    Parameter(
+        "prefix",
+        "query",
+        "Only keys that start with it. One that more than 500 have is looked for among 2,000 files, or for 8 seconds, a page.",
+    ),
     Parameter("folderId", "query", "Only files in this folder; `__root__`: those in none."),
-    Parameter("search", "query", "Only keys that hold it, whatever the case. A page looks at 2,000 files at most, then comes short."),
-    Parameter("limit", "query", "Files a page.", _NUMBER | {"minimum": 1, "maximum": 200, "default": 50}),
-    Parameter("offset", "query", "Files to pass over.", _NUMBER | {"minimum": 0, "maximum": 10_000, "default": 0}),
+    Parameter(
+        "search",
+        "query",
+        "Only keys that hold it, whatever the case. A page looks at 2,000 files at most, or for 8 seconds, then comes short.",
+    ),
+    Parameter("limit", "query", "Files a page.", NUMBER | {"minimum": 1, "maximum": 200, "default": 50}),
+    Parameter("offset", "query", "Files to pass over.", NUMBER | {"minimum": 0, "maximum": 10_000, "default": 0}),
     Parameter("cursor", "query", "`meta.nextCursor` of the page before."),
 )
 _WRITING = (
     Parameter("folderId", "query", "A folder's id; `__root__`: in none. Default: as it was; of a new file, the folder that its key names."),
     Parameter("acl", "query", "`public`: anybody may have transforms of it. Default: as it was; of a new file, `private`.", _ACL),
     Parameter("x-metadata", "header", "The base64 of a JSON object, at most 4 KB of it: `metadata`."),
-    Parameter("x-upsert", "header", "`false`: an existing file is kept, and the answer is 409. Default `true`.", _FLAG),
+    Parameter("x-upsert", "header", "`false`: an existing file is kept, and the answer is 409. Default `true`.", FLAG),
     Parameter("If-None-Match", "header", "`*`: the file must not exist.", {"type": "string", "const": "*"}),
 )
-_TRANSFORMING = (
-    Parameter("width", "query", "Of an image: at most so many pixels across.", _SIDE),
-    Parameter("height", "query", "Of an image: at most so many pixels down.", _SIDE),
-    Parameter("fit", "query", "With both: `contain`, within them, or `cover`, all of them filled.", {"type": "string", "enum": list(FITS)}),
-    Parameter("focal", "query", "With `cover`: `x,y`, in percent, of what is to be seen."),
-    Parameter("format", "query", "Default: the source's.", {"type": "string", "enum": list(FORMATS)}),
-    Parameter("quality", "query", "Default 80; PNG has none.", _NUMBER | {"minimum": 1, "maximum": MAX_QUALITY}),
-)
+_TRANSFORMING = transforming(takes_auto=False)
 _READING = (
     Parameter("token", "query", "Of a signed URL, in place of a credential."),
-    Parameter("download", "query", "Ask browsers to save it, under this name if one is given."),
-    Parameter("version", "query", "The version meant: 404 if it is another by now."),
-    Parameter("Range", "header", "A single range of bytes, as `bytes=0-99` or `bytes=-100`."),
-    Parameter("If-Range", "header", "An ETag or a date: the range only if the file is still that one."),
-    Parameter("If-Match", "header", "ETags."),
-    Parameter("If-None-Match", "header", "ETags."),
-    Parameter("If-Modified-Since", "header", "An HTTP date."),
-    Parameter("If-Unmodified-Since", "header", "An HTTP date."),
+    *reading("The version meant: 404 if it is another by now."),
     *_TRANSFORMING,
 )
 _GIVEN: dict[int, str | None] = {200: None, 206: None, 302: None, 304: None}
@@ -238,7 +229,7 @@ ROUTES = (
         "GET",
         "/api/folders",
         _FOLDERS + "list_page",
-        "List the folders that one may see, by name",
+        "List the folders that one may see, by name within a page",
         {200: _MODELS + "FolderList"},
         parameters=(Parameter("cursor", "query", "`meta.nextCursor` of the page before."),),
         errors=(InvalidCursor,),
@@ -282,7 +273,7 @@ ROUTES = (
                 "Only these, among the newest 500.",
                 {"type": "string", "enum": ["uploading", "completed", "expired", "aborted"]},
             ),
-            Parameter("limit", "query", "How many.", _NUMBER | {"minimum": 1, "maximum": 200, "default": 100}),
+            Parameter("limit", "query", "How many.", NUMBER | {"minimum": 1, "maximum": 200, "default": 100}),
         ),
     ),
     Route(

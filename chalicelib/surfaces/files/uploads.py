@@ -69,7 +69,6 @@ def _shown(session: UploadSession) -> "models.FileUpload":
         "status": STATUSES[upload_lists.status_of(session)],
         "contentType": session.content_type,
         "folderId": None if folder_id == ROOT else folder_id,
-        "parts": int(session.next_part) - 1,
         "createdAt": session.created_at,
         "expiresAt": seam.iso(seam.at(session.expires_at)),
     }

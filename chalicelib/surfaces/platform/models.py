@@ -156,7 +156,7 @@ class SessionBegun(TypedDict):
 
 
 class SessionEnded(TypedDict):
-    """Nothing."""
+    """The session has ended."""
 
 
 class Health(TypedDict):

@@ -1,7 +1,7 @@
 """Sessions over HTTP: the cookie that carries one.
 
 HttpOnly, so that no script reads it; Secure wherever there is more than this machine; SameSite=Lax, so that other sites' forms and
-scripts do not send it. What it changes something with must also come from this very origin (`surfaces/http.py`).
+scripts do not send it. A change by it must also come from this very origin (`surfaces/http.py`).
 """
 
 from typing import TYPE_CHECKING
@@ -26,9 +26,10 @@ def begin(request: Request) -> Answer:
 
 
 def end(request: Request) -> Answer:
-    if request.cookie:
+    if request.cookies:
         request.require_same_origin()
-        logins.end(request.cookie)
+    for cookie in request.cookies:
+        logins.end(cookie)
     return json_answer(200, {}, _set(request, "", 0))
 
 

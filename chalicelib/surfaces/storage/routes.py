@@ -32,8 +32,8 @@ from chalicelib.errors import (
     UnprocessableImage,
     UnsupportedType,
 )
-from chalicelib.images.options import AUTO, FITS, FORMATS, MAX_QUALITY, MAX_SIDE
 from chalicelib.surfaces.http import json_answer
+from chalicelib.surfaces.parameters import FLAG, NUMBER, reading, transforming
 from chalicelib.surfaces.routes import Parameter, Route, Surface
 from chalicelib.surfaces.storage.upload_routes import UPLOAD_ERRORS, UPLOAD_ROUTES
 from chalicelib.webapp import Answer
@@ -44,42 +44,23 @@ _POLICIES = "chalicelib.surfaces.storage.policies:"
 _SIGNING = "chalicelib.surfaces.storage.signing:"
 _MODELS = "chalicelib.surfaces.storage.models:"
 
-_NUMBER = {"type": "integer"}
-_FLAG = {"type": "string", "enum": ["true", "false", "1", "0"]}
-_UPSERT = Parameter("x-upsert", "header", "Whether an existing object may be replaced.", _FLAG)
+_UPSERT = Parameter("x-upsert", "header", "Whether an existing object may be replaced.", FLAG)
 _NOT_THERE = Parameter("If-None-Match", "header", "`*`: the object must not exist.", {"type": "string", "const": "*"})
 _METADATA = Parameter("x-metadata", "header", "The base64 of a JSON object, at most 4 KB of it: `user_metadata`.")
 _WRITING = (
-    Parameter("x-upsert", "header", "`false`: an existing object is kept, and the answer is 409. Default `true`.", _FLAG),
+    Parameter("x-upsert", "header", "`false`: an existing object is kept, and the answer is 409. Default `true`.", FLAG),
     _NOT_THERE,
     _METADATA,
 )
 _READING = (
-    Parameter("download", "query", "Ask browsers to save it, under this name if one is given."),
-    Parameter("version", "query", "The version meant: 404 if it is another by now, and the answer may be kept for good."),
-    Parameter("Range", "header", "A single range of bytes, as `bytes=0-99` or `bytes=-100`."),
-    Parameter("If-Range", "header", "An ETag or a date: the range only if the object is still that one."),
-    Parameter("If-Match", "header", "ETags."),
-    Parameter("If-None-Match", "header", "ETags."),
-    Parameter("If-Modified-Since", "header", "An HTTP date."),
-    Parameter("If-Unmodified-Since", "header", "An HTTP date."),
-)
-_SIDE = _NUMBER | {"minimum": 1, "maximum": MAX_SIDE}
-_TRANSFORMING = (
-    Parameter("width", "query", "Of an image: at most so many pixels across.", _SIDE),
-    Parameter("height", "query", "Of an image: at most so many pixels down.", _SIDE),
-    Parameter("fit", "query", "With both: `contain`, within them, or `cover`, all of them filled.", {"type": "string", "enum": list(FITS)}),
-    Parameter("focal", "query", "With `cover`: `x,y`, in percent, of what is to be seen."),
-    Parameter("enlarge", "query", "`true`: it may become larger than it is.", _FLAG),
-    Parameter("format", "query", "`auto`: by the Accept header. Default: the source's.", {"type": "string", "enum": [*FORMATS, AUTO]}),
-    Parameter("quality", "query", "Default 80.", _NUMBER | {"minimum": 1, "maximum": MAX_QUALITY}),
-    Parameter("preset", "query", "One of the bucket's presets, in place of all these."),
+    *reading("The version meant: 404 if it is another by now, and the answer may be kept for good."),
+    *transforming(takes_auto=True),
 )
 _LISTING = (
     Parameter("prefix", "query", "Only names that start with it."),
     Parameter("delimiter", "query", "`/`: fold what lies below folders.", {"type": "string", "enum": ["", "/"]}),
-    Parameter("limit", "query", "Rows a page.", _NUMBER | {"minimum": 1, "maximum": 1000, "default": 100}),
-    Parameter("offset", "query", "Rows to pass over.", _NUMBER | {"minimum": 0, "maximum": 10_000, "default": 0}),
+    Parameter("limit", "query", "Rows a page.", NUMBER | {"minimum": 1, "maximum": 1000, "default": 100}),
+    Parameter("offset", "query", "Rows to pass over.", NUMBER | {"minimum": 0, "maximum": 10_000, "default": 0}),
     Parameter("cursor", "query", "`x-next-cursor` of the page before."),
 )
 _DOWNLOADED: dict[int, str | None] = {200: None, 206: None, 302: None, 304: None}
@@ -115,7 +96,7 @@ def _downloads(path: str, view: str, needs_credential: bool, errors: tuple[type[
             view,
             summary,
             answers,
-            parameters=_READING + _TRANSFORMING,
+            parameters=_READING,
             errors=(*_DOWNLOAD_ERRORS, *errors),
             needs_credential=needs_credential,
         )
@@ -163,7 +144,7 @@ ROUTES = (
         {200: _MODELS + "JobStarted"},
         parameters=(
             Parameter(
-                "if_empty", "query", "`true`: only if it holds no object. A look beforehand: an upload under way can slip through.", _FLAG
+                "if_empty", "query", "`true`: only if it holds no object. A look beforehand: an upload under way can slip through.", FLAG
             ),
         ),
         errors=(BucketNotFound, BucketNotEmpty, BucketReserved, InvalidName),

@@ -1,6 +1,6 @@
 // Uploads `file` by `uppy`, paused once at `pauseAt` bytes or given up at `cancelAt`, and downloads it again; gives what
 // there is to tell.
-export async function outcome(uppy, file, { api, key, bucket, pauseAt, cancelAt }) {
+export async function outcome(uppy, file, { key, object, pauseAt, cancelAt }) {
   const seen = { pauses: 0 }
   uppy.on('upload-progress', (_, { bytesUploaded }) => {
     if (cancelAt && bytesUploaded >= cancelAt) uppy.cancelAll()
@@ -11,7 +11,7 @@ export async function outcome(uppy, file, { api, key, bucket, pauseAt, cancelAt 
   })
   uppy.addFile({ name: file.name, type: file.type, data: file })
   const { successful, failed } = await uppy.upload()
-  const answer = await fetch(`${api}/storage/object/${bucket}/${file.name}`, { headers: { Authorization: `Bearer ${key}` } })
+  const answer = await fetch(object, { headers: { Authorization: `Bearer ${key}` } })
   return {
     uploaded: successful.map((each) => each.uploadURL),
     errors: failed.map((each) => each.error),

@@ -4,9 +4,9 @@ import Tus from '@uppy/tus'
 import { outcome } from './outcome.mjs'
 
 window.upload = (file, told) => {
-  const uppy = new Uppy({ meta: { bucket: told.bucket } })
+  const uppy = new Uppy({ meta: told.meta })
   uppy.use(Tus, {
-    endpoint: `${told.api}/storage/v1/upload/tus`,
+    endpoint: told.endpoint,
     chunkSize: 4 * 1024 * 1024,
     headers: { Authorization: `Bearer ${told.key}` },
   })
