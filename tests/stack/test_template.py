@@ -134,10 +134,11 @@ def test_files_are_found_by_the_one_index_that_has_what_a_list_shows(stack: Stac
     }
 
 
-def test_keys_of_a_user_and_deltas_to_be_looked_at_are_found_by_index(stack: Stack) -> None:
+def test_keys_of_a_user_folders_in_one_and_deltas_to_be_looked_at_are_found_by_index(stack: Stack) -> None:
     for table, expected in (
         ("keys", ("by-owner", "ALL", "owner_key", "key_uuid")),
         ("deltas", ("by-expiry", "KEYS_ONLY", "expiry_hour", "item")),
+        ("folders", ("by-parent", "KEYS_ONLY", "parent_key", "folder_id")),
     ):
         (index,) = stack.client("dynamodb").describe_table(TableName=f"{stack.prefix}-{table}")["Table"]["GlobalSecondaryIndexes"]
         by_kind = {key["KeyType"]: key["AttributeName"] for key in index["KeySchema"]}

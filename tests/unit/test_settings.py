@@ -110,6 +110,8 @@ def test_other_variables_are_none_of_ours() -> None:
         ({"STOWAGE_MAX_UPLOAD_SIZE": "1e9"}, "STOWAGE_MAX_UPLOAD_SIZE"),
         ({"STOWAGE_MAX_UPLOAD_SIZE": "٣"}, "STOWAGE_MAX_UPLOAD_SIZE"),
         ({"STOWAGE_LOG_LEVEL": "chatty"}, "STOWAGE_LOG_LEVEL"),
+        ({"STOWAGE_AUTH_SECRET": "x" * 31}, "STOWAGE_AUTH_SECRET"),
+        ({"STOWAGE_PUBLIC_BASE_URL": "img.example.com"}, "STOWAGE_PUBLIC_BASE_URL"),
         ({"STOWAGE_ALLOW_PRIVATE_ENDPOINTS": "yes"}, "STOWAGE_ALLOW_PRIVATE_ENDPOINTS"),
         ({"STOWAGE_ALLOW_PRIVATE_ENDPOINTS": "2"}, "STOWAGE_ALLOW_PRIVATE_ENDPOINTS"),
     ],

@@ -174,6 +174,18 @@ def test_a_function_is_told_what_it_needs_of_the_parameters(function: str, setti
     assert parameter in template["Parameters"]
 
 
+@pytest.mark.parametrize(
+    ("parameter", "taken", "refused"),
+    [
+        ("AuthSecret", ["", "x" * 32, "reco/gnisable+auth secret of URLs of files"], ["x", "x" * 31]),
+        ("PublicBaseUrl", ["", "https://img.example.com", "http://127.0.0.1:3000/x"], ["img.example.com", "https://", "ftp://a.example"]),
+    ],
+)
+def test_what_a_function_would_refuse_to_start_with_is_not_deployed(parameter: str, taken: list[str], refused: list[str]) -> None:
+    pattern = stack.read_template()["Parameters"][parameter]["AllowedPattern"]
+    assert [value for value in (*taken, *refused) if re.fullmatch(pattern, value)] == taken
+
+
 def test_no_local_index_caps_a_bucket(tables: dict[str, Any]) -> None:
     assert not any("LocalSecondaryIndexes" in properties for properties in tables.values())
 
