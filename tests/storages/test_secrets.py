@@ -27,6 +27,7 @@ from chalicelib import aws, observability, workers
 from chalicelib.access.cache import forget_everything
 from chalicelib.access.credentials import COOKIE
 from chalicelib.core import events
+from chalicelib.providers import sftp
 from chalicelib.surfaces import dispatch, tus
 from chalicelib.surfaces.files.routes import SURFACE as FILES
 from chalicelib.surfaces.files.tus_routes import TUS_SURFACE as FILES_TUS
@@ -570,8 +571,11 @@ def parrot(greeting: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("provider", ["ftp", "sftp"])
-def test_a_server_that_repeats_the_password_is_not_repeated(service: Listening, tenant_of: Tenant, watched: Watched, provider: str) -> None:
-    """To SFTP it is a server of another protocol."""
+def test_a_server_that_repeats_the_password_is_not_repeated(
+    service: Listening, tenant_of: Tenant, watched: Watched, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """To SFTP it is a server of another protocol, for whose greeting each route waits."""
+    monkeypatch.setattr(sftp, "READ_TIMEOUT", 0.5)
     with parrot(f"hello {PASSWORD}") as port:
         fields: Fields = {"name": "n", "provider": provider, "bucket": ".", "host": "127.0.0.1", "port": port, "access_key": "someone",
                           "secret_key": PASSWORD}  # fmt: skip
