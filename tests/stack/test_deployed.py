@@ -20,6 +20,7 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
+from chalicelib.access import sealing
 from chalicelib.providers.s3 import S3
 from tests.servers.strict_s3 import StrictS3, strict_s3
 
@@ -647,6 +648,14 @@ def drive_told(stack: Stack) -> Iterator[str]:
         server.shutdown()
 
 
+def sealed(stack: Stack, secret: str, record: str) -> str:
+    """A secret as one of the functions would have sealed it."""
+    value = stack.client("ssm").get_parameter(Name=f"/{stack.prefix}/master-key", WithDecryption=True)["Parameter"]["Value"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sealing, "master_keys", lambda: (sealing.master_key_of(value.partition(",")[0]),))
+        return sealing.seal(secret, record)
+
+
 def test_a_drive_is_filled_shown_fetched_into_and_emptied_within_the_functions_rights(
     stack: Stack, service_key: str, drive_told: str
 ) -> None:
@@ -687,8 +696,8 @@ def test_a_drive_is_filled_shown_fetched_into_and_emptied_within_the_functions_r
     assert [each["status"] for each in asked(200, "GET", "/api/uploads").json()["uploads"]] == ["completed"]
     asked(201, "POST", "/api/storage/from-url", {"url": drive_told})
     user = {"role": "user", "tenant_id": tenant_of(stack, listed), "claims": {"sub": "ada", "role": "authenticated"}}
-    task = {"url": drive_told, "key": "by job.txt", "content_type": None, "upsert": True, "acl": None, "folder_id": None}
-    task |= {"principal": user}
+    task = {"key": "by job.txt", "content_type": None, "upsert": True, "acl": None, "folder_id": None}
+    task |= {"url": sealed(stack, drive_told, f"imports/{user['tenant_id']}/url"), "principal": user}
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
     row = {"kind": "file.import", "status": "queued", "pending": "pending", "created_at": now, "updated_at": now, "job_id": str(uuid4())}
     item = {name: {"S": value} for name, value in row.items()} | {"tenant_id": {"S": user["tenant_id"]}}
