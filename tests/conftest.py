@@ -99,19 +99,23 @@ class Emptied:
 _running: list[Emptied] = []
 
 
+def empty_everything() -> None:
+    """Begin with nothing in the embedded AWS, if there is one."""
+    for made in _running:
+        made.empty()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_of_others() -> None:
     """A module begins with empty tables, but for what its own fixtures put there."""
-    for made in _running:
-        made.empty()
+    empty_everything()
 
 
 @pytest.fixture
 def emptied_afterwards() -> Iterator[None]:
     """For tests that look through all that there is."""
     yield
-    for made in _running:
-        made.empty()
+    empty_everything()
 
 
 @pytest.fixture(autouse=True)

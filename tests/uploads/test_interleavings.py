@@ -20,14 +20,13 @@ from chalicelib.access import cache
 from chalicelib.core import sessions, sweeps, tenants
 from chalicelib.providers.s3 import S3
 from chalicelib.settings import settings
-from chalicelib.tables.garbage import Garbage
 from chalicelib.tables.objects import StoredObject
 from chalicelib.tables.table import scan
 from chalicelib.tables.uploads import UploadSession
 from infra import stack
 from tests.client import Answer, Client
-from tests.conftest import Context, read_environment_again
-from tests.durability.conftest import Stream, purge
+from tests.conftest import Context, empty_everything, read_environment_again
+from tests.durability.conftest import Stream
 from tests.uploads import actors
 from tests.uploads.actors import Actor
 
@@ -52,8 +51,6 @@ def machinery(embedded: stack.EmbeddedAWS) -> Iterator[stack.EmbeddedAWS]:
     read_environment_again()
     for event in ("before-send", "before-parse"):
         aws.session().register(event, actors.stop)
-    for model in (StoredObject, UploadSession, Garbage):
-        purge(model)
     patch.setattr(embedded, "client", functools.lru_cache(embedded.client))  # making one costs as much as a whole run
     yield embedded
     patch.undo()
@@ -268,9 +265,7 @@ class Crowd:
         """Nothing of this run is there for the next."""
         for actor in self.actors:
             actor.kill()
-        for model in (StoredObject, UploadSession, Garbage):
-            purge(model)
-        providers.internal().delete([listed.key for listed in providers.internal().list(f"objects/{self.tenant_id}-")])
+        empty_everything()
 
     def _resume(self) -> None:
         """Whoever comes back later can go on, unless the upload was given up or has expired."""
