@@ -84,7 +84,7 @@ class Settings:
     transform_ttl: int = 3600
     """Seconds after which a transformed image is made anew."""
     transforms_per_minute: int = 300
-    """New transforms that a tenant may ask for in a minute, and at once."""
+    """New transforms that a tenant may ask for in a minute, and at once; as many again of public files for anybody."""
     probes_per_minute: int = 30
     """Connectivity tests that a tenant may ask for in a minute, and at once."""
     imports_per_minute: int = 30

@@ -26,6 +26,7 @@ NONCE_BYTES = 12
 KEY_BYTES = 32
 # Seconds. A key that was put into the parameter is known to every process after this long.
 READ_EVERY = 300
+# Seconds: what callers send has them read no more often.
 LOOK_AGAIN_EVERY = 10
 IN_FILE = "file:"
 
@@ -65,7 +66,7 @@ def forget_master_keys() -> None:
 
 @lru_cache(maxsize=1)
 def _look_again(_: int) -> None:
-    """Have them read again, once in a while: what is to be unsealed may come from anybody, and name any key."""
+    """Have this process read the master keys again, once in each interval."""
     _read_master_keys.cache_clear()
 
 
@@ -107,14 +108,17 @@ def seal(secret: str, record: str) -> str:
     return f"{key.key_id}.{base64.urlsafe_b64encode(sealed).decode()}"
 
 
-def unseal(sealed: str, record: str) -> str:
-    """The secret; raises SettingsError when it was sealed under another master key or for another record."""
+def unseal(sealed: str, record: str, is_ours: bool = True) -> str:
+    """The secret; raises SettingsError when it was sealed under another master key or for another record.
+
+    Not `is_ours`: it comes from a caller, who may name any key as often as they like.
+    """
     from cryptography.exceptions import InvalidTag
 
     sealed_under, _, payload = sealed.partition(".")
     key = _known(sealed_under)
     if key is None:  # sealed since this process has read the parameter
-        _look_again(int(seam.timestamp() // LOOK_AGAIN_EVERY))
+        forget_master_keys() if is_ours else _look_again(int(seam.timestamp() // LOOK_AGAIN_EVERY))
         key = _known(sealed_under)
     if key is None:
         known = ", ".join(key.key_id for key in master_keys())

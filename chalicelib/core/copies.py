@@ -30,7 +30,7 @@ MAX_PARTS = 1000
 CARRIED_BYTES = 16 << 20
 MAX_CARRIED_BYTES = 64 << 20
 MAX_CARRIED_PARTS = 5000
-# A copy, as a file, is nobody's to see yet, whatever it is a copy of or replaces.
+# A copy is private, whatever it is a copy of or replaces, and has its source's metadata.
 COPIED = Filing(PRIVATE, keeps_metadata=False)
 
 

@@ -23,7 +23,7 @@ def decode(cursor: str, bucket: Bucket, readable: Grant) -> Any:
     """What `encode` was given, or something else that somebody has made up; raises InvalidCursor."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True) if readable.everything else b""
-        return json.loads(text or unseal(cursor, _record(bucket, readable)))
+        return json.loads(text or unseal(cursor, _record(bucket, readable), is_ours=False))
     except (ValueError, TypeError, RecursionError, SettingsError):
         raise invalid() from None
 

@@ -38,7 +38,7 @@ def delete(principal: Principal, folder_id: str) -> None:
     """
     ends = seam.timestamp() + AT_ONCE
     job = _begin(principal, folder_id)
-    jobs.wake(job.job_id, jobs.LEASE)
+    jobs.wake(job.job_id, jobs.LEASE + buckets.REQUESTS_END_WITHIN)  # by when a request that has died in between no longer holds it
     with suppress(Unavailable):  # it is deleted, and the worker sees to the rest
         jobs.work(job.job_id, {JOB: Kind(step)}, lambda: ends - seam.timestamp(), reserve=0)
 
@@ -102,14 +102,14 @@ def _empty(job: Job) -> tuple[int, int]:
 def _lift(child: Folder, parent_id: str | None) -> bool:
     """Have a child lie where its parent lay, under another name if its own is taken there; at the top if that has gone too.
 
-    Or if that lies in the child by now, or too deep: what lies in a folder that has gone may be moved into as though it lay at the top.
-    Gives whether it does; what does not is busy, and seen to later.
+    Or if that lies in the child by now, or as deep as may be: what lies in a folder that has gone may be moved into as though it lay at
+    the top. What lies in the child may end deeper than folders are made. Gives whether it does; what does not is busy, and seen to later.
     """
     number = 1
     for _ in range(folders.MAX_FOLDERS):  # more names than that are not taken
         tree = folders.tree_of(child.tenant_id)
         above = folders.ancestors(child.tenant_id, parent_id) if parent_id is not None else ()
-        if child.folder_id in above or len(above) > folders.MAX_DEPTH:
+        if child.folder_id in above or len(above) >= folders.MAX_DEPTH:
             parent_id, number = None, 1
         met = folders.rewrite(child, _told_apart(child, number), parent_id, tree)
         if isinstance(met, Folder):

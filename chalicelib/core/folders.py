@@ -73,7 +73,10 @@ def _of_owner(tenant_id: str, owner_id: str | None) -> list[Folder]:
 
 
 def children(tenant_id: str, folder_id: str, most: int) -> list[Folder]:
-    """At most so many of the folders that lie in one, as they stand. The index that tells which may lag: some may lie elsewhere."""
+    """At most so many of the folders that lie in one, as they stand.
+
+    The index that tells which may lag: some may lie elsewhere by now, others are not told of yet.
+    """
     query = {
         "IndexName": Folder.BY_PARENT,
         "KeyConditionExpression": "parent_key = :p",
@@ -84,7 +87,8 @@ def children(tenant_id: str, folder_id: str, most: int) -> list[Folder]:
 
 
 def _read(tenant_id: str, ids: Sequence[str]) -> list[Folder]:
-    return [folder for folder in read_together(*((Folder, tenant_id, folder_id) for folder_id in ids)) if folder is not None]
+    once = dict.fromkeys(ids)  # one that is renamed meanwhile may be met under both names
+    return [folder for folder in read_together(*((Folder, tenant_id, folder_id) for folder_id in once)) if folder is not None]
 
 
 def find(principal: Principal, folder_id: str) -> Folder:

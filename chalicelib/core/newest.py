@@ -66,7 +66,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Files by folder, and those in none. `complete`: whether they all were counted; if not, those in none may be in a folder."""
+    """Files by folder, and those in none.
+
+    `complete`: whether they all were counted. If not, the numbers are of what was reached; those of the service key then count
+    files of folders that were not as in none.
+    """
 
     in_folders: dict[str, int]
     in_none: int

@@ -32,7 +32,7 @@ REMOVED_AT_ONCE = 500
 # Seconds, after a storage that does not delete.
 AGAIN_AFTER = 300
 DAY = 24 * 3600
-MARKED = 3 * DAY
+MARKED = 7 * DAY
 _JOBS = uuid.UUID("a2c0e9b4-53c5-4f0e-9e5b-0f1ce5a3d3c6")
 
 
@@ -43,7 +43,7 @@ def is_published(row: StoredObject) -> bool:
 
 def folder_of(row: StoredObject) -> str:
     """What lies below it is made of one version."""
-    return f"{FOLDER}{row.partition.partition('#')[2]}/{row.version}/"
+    return f"{FOLDER}{row.bucket_id}/{row.version}/"
 
 
 def url_of(key: str) -> str:
@@ -52,7 +52,7 @@ def url_of(key: str) -> str:
 
 
 def announce(row: StoredObject) -> None:
-    """Tell, before anything is published of a row, that there will be; raises ObjectNotFound if it is not to be seen any more.
+    """Mark a version before anything of it is published; raises ObjectNotFound if it is not to be seen any more.
 
     A change that comes after this finds the mark; one that has come is found here.
     """

@@ -30,7 +30,7 @@ _JOBS = uuid.UUID("5f4ca0f7-6d2a-4ab1-8f4e-6d9d5b7f9c11")
 
 def key_of(row: StoredObject) -> str:
     """Where an object's copy lies in the internal storage."""
-    return f"{FOLDER}{row.partition.partition('#')[2]}/{row.version}"
+    return f"{FOLDER}{row.bucket_id}/{row.version}"
 
 
 def _is_there(row: StoredObject) -> bool:

@@ -9,18 +9,16 @@ FLAG = {"type": "string", "enum": ["true", "false", "1", "0"]}
 _SIDE = NUMBER | {"minimum": 1, "maximum": MAX_SIDE}
 
 
-def reading(version: str) -> tuple[Parameter, ...]:
-    """Of downloads; `version` says what that of an object does."""
-    return (
-        Parameter("download", "query", "Ask browsers to save it, under this name if one is given."),
-        Parameter("version", "query", version),
-        Parameter("Range", "header", "A single range of bytes, as `bytes=0-99` or `bytes=-100`."),
-        Parameter("If-Range", "header", "An ETag or a date: the range only if it is still that one."),
-        Parameter("If-Match", "header", "ETags."),
-        Parameter("If-None-Match", "header", "ETags."),
-        Parameter("If-Modified-Since", "header", "An HTTP date."),
-        Parameter("If-Unmodified-Since", "header", "An HTTP date."),
-    )
+# Of downloads.
+READING = (
+    Parameter("download", "query", "Ask browsers to save it, under this name if one is given."),
+    Parameter("Range", "header", "A single range of bytes, as `bytes=0-99` or `bytes=-100`."),
+    Parameter("If-Range", "header", "An ETag or a date: the range only if it is still that one."),
+    Parameter("If-Match", "header", "ETags."),
+    Parameter("If-None-Match", "header", "ETags."),
+    Parameter("If-Modified-Since", "header", "An HTTP date."),
+    Parameter("If-Unmodified-Since", "header", "An HTTP date."),
+)
 
 
 def transforming(takes_auto: bool) -> tuple[Parameter, ...]:

@@ -31,7 +31,7 @@ def answer(request: Request, found: Found, opened: Opened | None, is_file: bool)
         location = transforms.published(found, wanted.options)
         return Answer(302, headers={"Location": location, "Cache-Control": f"public, max-age={REDIRECTED_FOR}", **varies})
     tag = transforms.etag(found.row, wanted.options)
-    is_public = found.bucket.public or (is_file and found.row.acl == PUBLIC)
+    is_public = found.bucket.public or (is_file and wanted.is_open and found.row.acl == PUBLIC)
     headers = downloads.common_headers(is_public, tag, seconds_left, wanted.lasting) | varies
     if downloads.is_unchanged(request, tag, modified=None):
         return Answer(304, headers=headers)

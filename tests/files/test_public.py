@@ -707,7 +707,7 @@ def test_what_the_service_key_may_have_beyond_a_buckets_mode_is_not_published(
     held(mode)
     answer = get(tenant.service, KEY, "?width=21")
     assert (answer.status, pictures.opened(answer.body).width) == (200, 21)
-    assert answer.headers["cache-control"].startswith("public")
+    assert answer.headers["cache-control"].startswith("private")
     assert published(tenant) == []
     refused(anybody(tenant, "?width=21"), 403, "FORBIDDEN")
 

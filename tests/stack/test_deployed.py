@@ -656,6 +656,20 @@ def sealed(stack: Stack, secret: str, record: str) -> str:
         return sealing.seal(secret, record)
 
 
+def work(stack: Stack, kind: str, tenant_id: str, task: dict[str, Any]) -> None:
+    """Have the worker do a job of ada's to its end."""
+    user = {"role": "user", "tenant_id": tenant_id, "claims": {"sub": "ada", "role": "authenticated"}}
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    row = {"kind": kind, "status": "queued", "pending": "pending", "created_at": now, "updated_at": now, "job_id": str(uuid4())}
+    texts = row | {"tenant_id": tenant_id, "task": json.dumps(task | {"principal": user}), "checkpoint": "{}"}
+    numbers = {name: {"N": "0"} for name in ("done", "failures", "fence", "lease_until")}
+    item = {name: {"S": value} for name, value in texts.items()} | numbers
+    stack.client("dynamodb").put_item(TableName=f"{stack.prefix}-jobs", Item=item)
+    stack.invoke("job-worker", {"Records": [{"messageId": "m", "body": json.dumps({"job_id": row["job_id"]})}]})
+    ended = next(each for each in stack.rows("jobs") if each["job_id"] == row["job_id"])
+    assert (ended["status"], ended.get("error")) == ("done", None)
+
+
 def test_a_drive_is_filled_shown_fetched_into_and_emptied_within_the_functions_rights(
     stack: Stack, service_key: str, drive_told: str
 ) -> None:
@@ -695,20 +709,16 @@ def test_a_drive_is_filled_shown_fetched_into_and_emptied_within_the_functions_r
     asked(204, "PATCH", f"/api/uploads/{path}", b"tus", **TUS, Upload_Offset="0", Content_Type="application/offset+octet-stream")
     assert [each["status"] for each in asked(200, "GET", "/api/uploads").json()["uploads"]] == ["completed"]
     asked(201, "POST", "/api/storage/from-url", {"url": drive_told})
-    user = {"role": "user", "tenant_id": tenant_of(stack, listed), "claims": {"sub": "ada", "role": "authenticated"}}
+    tenant_id = tenant_of(stack, listed)
     task = {"key": "by job.txt", "content_type": None, "upsert": True, "acl": None, "folder_id": None}
-    task |= {"url": sealed(stack, drive_told, f"imports/{user['tenant_id']}/url"), "principal": user}
-    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-    row = {"kind": "file.import", "status": "queued", "pending": "pending", "created_at": now, "updated_at": now, "job_id": str(uuid4())}
-    item = {name: {"S": value} for name, value in row.items()} | {"tenant_id": {"S": user["tenant_id"]}}
-    numbers = {name: {"N": "0"} for name in ("done", "failures", "fence", "lease_until")}
-    stack.client("dynamodb").put_item(
-        TableName=f"{stack.prefix}-jobs",
-        Item=item | numbers | {"task": {"S": json.dumps(task)}, "checkpoint": {"S": "{}"}},
-    )
-    stack.invoke("job-worker", {"Records": [{"messageId": "m", "body": json.dumps({"job_id": row["job_id"]})}]})
-    ended = next(each for each in stack.rows("jobs") if each["job_id"] == row["job_id"])
-    assert (ended["status"], ended.get("error")) == ("done", None)
+    work(stack, "file.import", tenant_id, task | {"url": sealed(stack, drive_told, f"imports/{tenant_id}/url")})
+    # What a request had no time for when it deleted a folder: the children of that, and its files.
+    outer, inner = (asked(201, "POST", "/api/folders", {"name": name}).json()["data"]["id"] for name in ("outer", "inner"))
+    asked(200, "PATCH", f"/api/folders/{inner}", {"parentId": outer})
+    asked(200, "PATCH", "/api/storage/photos/noise.png", {"folderId": outer})
+    work(stack, "folder.delete", tenant_id, {"folder_id": outer, "parent_id": None, "deleted_at": 0})
+    assert {each["id"]: each["parentId"] for each in asked(200, "GET", "/api/folders").json()["data"]}[inner] is None
+    assert "photos/noise.png" in [each["key"] for each in asked(200, "GET", "/api/storage?folderId=__root__").json()["data"]]
     for name in ("fetched.txt", "by%20job.txt"):
         assert asked(200, "GET", f"/api/storage/{name}").body == b"fetched"
     # A session in place of the token.

@@ -30,7 +30,7 @@ from chalicelib.errors import (
     UploadNotFound,
 )
 from chalicelib.surfaces.http import json_answer
-from chalicelib.surfaces.parameters import FLAG, NUMBER, reading, transforming
+from chalicelib.surfaces.parameters import FLAG, NUMBER, READING, transforming
 from chalicelib.surfaces.routes import Parameter, Route, Surface
 from chalicelib.webapp import Answer
 
@@ -85,9 +85,11 @@ _WRITING = (
     Parameter("If-None-Match", "header", "`*`: the file must not exist.", {"type": "string", "const": "*"}),
 )
 _TRANSFORMING = transforming(takes_auto=False)
+_VERSION = Parameter("version", "query", "The version meant: 404 if it is another by now.")
 _READING = (
     Parameter("token", "query", "Of a signed URL, in place of a credential."),
-    *reading("The version meant: 404 if it is another by now."),
+    _VERSION,
+    *READING,
     *_TRANSFORMING,
 )
 _GIVEN: dict[int, str | None] = {200: None, 206: None, 302: None, 304: None}
@@ -211,7 +213,7 @@ ROUTES = (
         _FILES + "get_public",
         "Where a transform of a public file is",
         {302: None},
-        parameters=_TRANSFORMING,
+        parameters=(_VERSION, *_TRANSFORMING),
         errors=_SHOW_ERRORS,
         needs_credential=False,
     ),
@@ -221,7 +223,7 @@ ROUTES = (
         _FILES + "get_public",
         "Where a transform of a public file is, without a body",
         {302: None},
-        parameters=_TRANSFORMING,
+        parameters=(_VERSION, *_TRANSFORMING),
         errors=_SHOW_ERRORS,
         needs_credential=False,
     ),

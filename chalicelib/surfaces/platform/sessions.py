@@ -4,6 +4,7 @@ HttpOnly, so that no script reads it; Secure wherever there is more than this ma
 scripts do not send it. A change by it must also come from this very origin (`surfaces/http.py`).
 """
 
+from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ from chalicelib.webapp import Answer
 if TYPE_CHECKING:
     from chalicelib.surfaces.platform import models
 
+# That are ended by one request: a browser has as many as there are sites of one domain that have set one.
+MOST_COOKIES = 5
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -28,7 +31,7 @@ def begin(request: Request) -> Answer:
 def end(request: Request) -> Answer:
     if request.cookies:
         request.require_same_origin()
-    for cookie in request.cookies:
+    for cookie in islice(request.cookies, MOST_COOKIES):
         logins.end(cookie)
     return json_answer(200, {}, _set(request, "", 0))
 

@@ -33,7 +33,7 @@ from chalicelib.errors import (
     UnsupportedType,
 )
 from chalicelib.surfaces.http import json_answer
-from chalicelib.surfaces.parameters import FLAG, NUMBER, reading, transforming
+from chalicelib.surfaces.parameters import FLAG, NUMBER, READING, transforming
 from chalicelib.surfaces.routes import Parameter, Route, Surface
 from chalicelib.surfaces.storage.upload_routes import UPLOAD_ERRORS, UPLOAD_ROUTES
 from chalicelib.webapp import Answer
@@ -53,7 +53,8 @@ _WRITING = (
     _METADATA,
 )
 _READING = (
-    *reading("The version meant: 404 if it is another by now, and the answer may be kept for good."),
+    Parameter("version", "query", "The version meant: 404 if it is another by now, and the answer may be kept for good."),
+    *READING,
     *transforming(takes_auto=True),
 )
 _LISTING = (
