@@ -286,8 +286,8 @@ def test_if_unmodified_since_insists_on_nothing_newer(digits: Client, seconds: i
     assert fetch(digits, {"If-Unmodified-Since": shifted(digits, seconds)}).status == status
 
 
-@pytest.mark.parametrize("later", [0.3, 0.7, 1.0, 1.3])
-@pytest.mark.parametrize("begun", [0.0, 0.2, 0.9])
+@pytest.mark.parametrize("later", [0.05, 1.0])
+@pytest.mark.parametrize("begun", [0.0, 0.9])
 def test_a_date_that_is_told_within_the_second_of_a_change_hides_no_later_change(
     service: Client, monkeypatch: pytest.MonkeyPatch, begun: float, later: float
 ) -> None:
