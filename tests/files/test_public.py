@@ -362,7 +362,7 @@ def test_a_copy_of_a_public_file_is_private(tenant: Tenant, photo: Client, origi
 
 
 def test_a_token_gives_the_picture_of_a_public_file_itself(tenant: Tenant, photo: Client, origin: str) -> None:
-    """F11.17: a signed URL is answered where it is asked, for as long as it lives."""
+    """F11.17, F11.19: a signed URL is answered where it is asked, for as long as it lives."""
     path = photo("POST", f"/api/storage/_sign/{KEY}").json()["path"]
     answer = tenant.nobody("GET", f"{path}&width=20")
     assert (answer.status, pictures.opened(answer.body).size) == (200, (20, 10))
