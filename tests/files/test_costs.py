@@ -19,6 +19,7 @@ from tests.conftest import Call, Tenant
 from tests.files.conftest import folder, get, listed, patch, put, stored
 
 KEEPS_ROWS = True  # `drives`
+pytestmark = pytest.mark.xdist_group("costs")  # filling them takes most of the time
 FEW, MANY = 1_000, 100_000
 PAGE = 50
 OWNED = 60
