@@ -118,7 +118,10 @@ def unseal(sealed: str, record: str, is_ours: bool = True) -> str:
     sealed_under, _, payload = sealed.partition(".")
     key = _known(sealed_under)
     if key is None:  # sealed since this process has read the parameter
-        forget_master_keys() if is_ours else _look_again(int(seam.timestamp() // LOOK_AGAIN_EVERY))
+        if is_ours:
+            forget_master_keys()
+        else:
+            _look_again(int(seam.timestamp() // LOOK_AGAIN_EVERY))
         key = _known(sealed_under)
     if key is None:
         known = ", ".join(key.key_id for key in master_keys())

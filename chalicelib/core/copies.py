@@ -69,7 +69,7 @@ def _transfer(
     with garbage.filed_on_failure(row):
         _copy_bytes(keeping.holding(row), found, row)
         if is_move:
-            _land(principal, into, row, upsert, found, True, None)
+            _land(principal, into, row, upsert, found, None, is_move=True)
         else:
             hashing = checksums.job_for(principal, row)
             objects.flip(principal, into, row, current, upsert, checksums.beside(hashing), COPIED)
@@ -104,7 +104,9 @@ def _copy_bytes(provider: Provider, found: StoredObject, row: StoredObject) -> N
         provider.put(row.physical_key, provider.read(found.physical_key, 0, int(found.size)), found.content_type)
 
 
-def _land(principal: Principal, into: Bucket, row: StoredObject, upsert: bool, found: StoredObject, is_move: bool, job: Job | None) -> None:
+def _land(
+    principal: Principal, into: Bucket, row: StoredObject, upsert: bool, found: StoredObject, job: Job | None, *, is_move: bool
+) -> None:
     """Write the row, and in the same transaction remove the source of a move and end the job."""
     fresh, hashing = StoredObject(**row.attribute_values), checksums.job_for(principal, row)
     for _ in tries(objects.crowded(row.name), objects.WRITE_TRIES):
@@ -200,7 +202,7 @@ def _finish(job: Job, found: StoredObject, row: StoredObject, size: int) -> Step
         into = buckets.get(principal.tenant_id, job.task["bucket"])
         if into.partition != row.partition:
             raise bucket_not_found(into.name)
-        _land(principal, into, row, job.task["upsert"], found, job.task["move"], job)
+        _land(principal, into, row, job.task["upsert"], found, job, is_move=job.task["move"])
     return Step(dict(job.checkpoint), size, size, finished=True)
 
 

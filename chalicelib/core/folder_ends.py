@@ -108,7 +108,8 @@ def _lift(child: Folder, parent_id: str | None) -> bool:
     number = 1
     for _ in range(folders.MAX_FOLDERS):  # more names than that are not taken
         tree = folders.tree_of(child.tenant_id)
-        above = folders.ancestors(child.tenant_id, parent_id) if parent_id is not None else ()
+        parent = Folder.read(child.tenant_id, parent_id) if parent_id is not None else None
+        above = folders.ancestors(parent) if parent is not None else ()
         if child.folder_id in above or len(above) >= folders.MAX_DEPTH:
             parent_id, number = None, 1
         met = folders.rewrite(child, _told_apart(child, number), parent_id, tree)
@@ -134,7 +135,7 @@ def _told_apart(folder: Folder, number: int) -> str:
 
 def _filed_in(bucket: Bucket, folder_id: str) -> list[StoredObject]:
     query = {
-        "IndexName": "newest-in-folder",
+        "IndexName": StoredObject.FOLDER_INDEX,
         "KeyConditionExpression": "files_in_folder_key = :f",
         "ExpressionAttributeValues": {":f": {"S": index_key(bucket.partition, folder_id)}},
         "Limit": MOVED_AT_ONCE,

@@ -130,8 +130,7 @@ def create(principal: Principal, name: str, parent_id: str | None) -> Folder:
     folder = _new(principal.tenant_id, check_name(name), parent_id, principal.uid)
     require_on(principal, Operation.INSERT, folder)
     if parent_id is not None:
-        find(principal, parent_id)
-        _check_depth(len(ancestors(principal.tenant_id, parent_id)) + 1)
+        _check_depth(len(ancestors(find(principal, parent_id))) + 1)
     _put(folder)
     return folder
 
@@ -151,11 +150,11 @@ def of_key(tenant_id: str, key: str, owner_id: str | None) -> str | None:
     name = key.rpartition(SEPARATOR)[0]
     if not name or not name.isprintable():
         return None
-    folder = _new(tenant_id, name, None, owner_id)
     try:
         taken = FolderName.read(tenant_id, name_item(owner_id, None, name))
         if taken is not None:
             return str(taken.taken_by)
+        folder = _new(tenant_id, name, None, owner_id)
         _put(folder)
     except FolderExists as error:  # made by another request at this moment
         return error.folder_id
@@ -226,8 +225,7 @@ def change(principal: Principal, folder_id: str, changes: dict[str, Any]) -> Fol
             return folder
         tree = tree_of(principal.tenant_id) if parent_id != folder.parent_id else None
         if parent_id not in (None, folder.parent_id):
-            find(principal, parent_id)
-            _check_move(folder, parent_id)
+            _check_move(folder, find(principal, parent_id))
         met = rewrite(folder, name, parent_id, tree)
         if isinstance(met, Folder):
             return met
@@ -241,36 +239,31 @@ def tree_of(tenant_id: str) -> FolderTree:
     return FolderTree.read(tenant_id, FolderTree.ITEM) or FolderTree(tenant_id, FolderTree.ITEM)
 
 
-def _check_move(folder: Folder, parent_id: str) -> None:
+def _check_move(folder: Folder, parent: Folder) -> None:
     """Raise InvalidRequest unless a folder may lie in another one."""
-    above = ancestors(folder.tenant_id, parent_id)
-    if not above:
-        raise FolderNotFound(f"there is no folder {parent_id}")
+    above = ancestors(parent)
     if folder.folder_id in above:
         raise InvalidRequest("a folder cannot lie in itself, or in one that lies in it", field="parentId")
     there = {each.folder_id: each for each in _of_owner(folder.tenant_id, folder.owner_id)}
-    chains = (_chain(each, there.get) for each in there)
+    chains = (_chain(each, there.get) for each in there.values())
     height = max((chain.index(folder.folder_id) + 1 for chain in chains if folder.folder_id in chain), default=1)
     _check_depth(len(above) + height)
 
 
-def ancestors(tenant_id: str, folder_id: str) -> Sequence[str]:
+def ancestors(folder: Folder) -> Sequence[str]:
     """The ids from a folder up to the top, its own first; what lies in a folder that has gone lies at the top.
 
     Of a chain that is longer than one may be only the beginning: one more than `MAX_DEPTH`.
     """
-    return _chain(folder_id, partial(Folder.read, tenant_id))
+    return _chain(folder, partial(Folder.read, folder.tenant_id))
 
 
-def _chain(folder_id: str, look: Callable[[str], Folder | None]) -> Sequence[str]:
+def _chain(folder: Folder, look: Callable[[str], Folder | None]) -> Sequence[str]:
     found: list[str] = []
-    above: str | None = folder_id
+    above: Folder | None = folder
     while above is not None and len(found) <= MAX_DEPTH:
-        folder = look(above)
-        if folder is None:
-            break
-        found.append(above)
-        above = folder.parent_id
+        found.append(above.folder_id)
+        above = look(above.parent_id) if above.parent_id is not None else None
     return found
 
 

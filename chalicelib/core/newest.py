@@ -132,7 +132,7 @@ def _index_of(bucket: Bucket, owner_id: str | None, folder_id: str | None) -> _I
     name, attribute = {
         (False, False): ("newest", "files_key"),
         (True, False): ("newest-of-owner", "files_of_owner_key"),
-        (False, True): ("newest-in-folder", "files_in_folder_key"),
+        (False, True): (StoredObject.FOLDER_INDEX, "files_in_folder_key"),
         (True, True): ("newest-of-owner-in-folder", "files_of_owner_in_folder_key"),
     }[owner_id is not None, folder_id is not None]
     return _Index(name, attribute, index_key(bucket.partition, *of))

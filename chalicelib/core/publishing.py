@@ -46,6 +46,11 @@ def folder_of(row: StoredObject) -> str:
     return f"{FOLDER}{row.bucket_id}/{row.version}/"
 
 
+def is_for_anybody(key: str) -> bool:
+    """Whether what lies there, or in a folder of this name, may be fetched by anybody."""
+    return key.startswith(FOLDER)
+
+
 def url_of(key: str) -> str:
     """Where the origin shows what lies under a key of the folder."""
     return f"{settings().public_base_url.rstrip('/')}/{key.removeprefix(FOLDER)}"

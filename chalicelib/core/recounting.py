@@ -119,7 +119,7 @@ def _go_on(row: Counter, count: _Count, drive_of: Callable[[str], str]) -> Itera
         attribute, partition = "partition", row.partition
     else:
         attribute, partition = "files_in_folder_key", index_key(drive_of(row.tenant_id), row.folder_id)
-        query["IndexName"] = "newest-in-folder"
+        query["IndexName"] = StoredObject.FOLDER_INDEX
     query["ExpressionAttributeNames"] = {"#p": attribute, "#s": "size"}
     query["ExpressionAttributeValues"] = {":p": {"S": partition}}
     while True:

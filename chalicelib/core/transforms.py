@@ -205,7 +205,7 @@ def _picture(found: Found, options: Options, folder: str, most: int) -> Picture:
     kept = _kept(key, most)
     if kept is not None:
         return kept
-    if folder.startswith(publishing.FOLDER):
+    if publishing.is_for_anybody(folder):
         publishing.announce(found.row)
     return _made_once(found, options, key)
 
@@ -267,7 +267,7 @@ def _awaited(row: Transform | None, deadline: float) -> Transform | None:
 def _make(found: Found, options: Options, claim: Transform) -> Picture:
     try:
         # Strangers, who may ask for what is published, use up nothing that the tenant's own have.
-        allowance = "public transforms" if claim.result_key.startswith(publishing.FOLDER) else "transforms"
+        allowance = "public transforms" if publishing.is_for_anybody(claim.result_key) else "transforms"
         limits.take(found.bucket.tenant_id, allowance, settings().transforms_per_minute)
         began = seam.timestamp()
         answer = _invoke(found.row, options, claim.result_key)

@@ -113,9 +113,10 @@ class Request:
     @property
     def cookie(self) -> str:
         """The text of the session's cookie, empty where there is none; raises Unauthorized where there are two."""
-        if len(self.cookies) > 1:  # another site of this domain may have set one beside ours
+        cookies = self.cookies
+        if len(cookies) > 1:  # another site of this domain may have set one beside ours
             raise Unauthorized(f"there are two different cookies {COOKIE}; delete them and sign in again")
-        return next(iter(self.cookies), "")
+        return next(iter(cookies), "")
 
     @property
     def cookies(self) -> set[str]:

@@ -57,6 +57,7 @@ class StoredObject(Table):
     files_of_owner_in_folder_key = UnicodeAttribute(null=True)
 
     OWNER_INDEX: ClassVar[str] = "by-owner"
+    FOLDER_INDEX: ClassVar[str] = "newest-in-folder"
 
     @property
     def tenant_id(self) -> str:

@@ -368,7 +368,7 @@ def test_a_job_survives_being_killed_at_any_step(source: Client, clock: Clock, k
 
 @pytest.mark.usefixtures("small_is_large")
 def test_a_job_survives_being_killed_between_its_bytes_and_its_row(source: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise Killed
 
     job_id = started(source, "move")

@@ -415,7 +415,8 @@ def test_a_file_is_given_with_what_it_is(digits: Client) -> None:
         "x-object-size": "10",
     }
     told = parsedate_to_datetime(answer.headers["last-modified"])
-    assert timedelta(0) <= told - datetime.fromisoformat(file["updatedAt"]) < timedelta(seconds=1)
+    updated = datetime.fromisoformat(file["updatedAt"])
+    assert told == updated.replace(microsecond=0) + timedelta(seconds=bool(updated.microsecond))  # the first second by which it was
 
 
 def test_head_tells_everything_but_the_bytes(digits: Client) -> None:

@@ -544,7 +544,7 @@ def test_a_job_between_storages_survives_being_killed_at_any_step(
 def test_a_job_between_storages_survives_being_killed_between_its_bytes_and_its_row(
     between: Tenant, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise Killed
 
     before, job_id = info(between.service, "b", "s"), relocate(between, "move")

@@ -29,9 +29,10 @@ def begin(request: Request) -> Answer:
 
 
 def end(request: Request) -> Answer:
-    if request.cookies:
+    cookies = request.cookies
+    if cookies:
         request.require_same_origin()
-    for cookie in islice(request.cookies, MOST_COOKIES):
+    for cookie in islice(cookies, MOST_COOKIES):
         logins.end(cookie)
     return json_answer(200, {}, _set(request, "", 0))
 
